@@ -1,0 +1,3 @@
+//! The certctl agent.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The migrations runner of certctl as a program.
+
+fn main() {}

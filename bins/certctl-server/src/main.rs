@@ -1,0 +1,3 @@
+//! The certctl server.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Everything one types while working on certctl.
+
+fn main() {}
