@@ -1,1 +1,24 @@
 #![doc = include_str!("../README.md")]
+
+pub mod access;
+pub mod agent;
+pub mod audit;
+pub mod certificate;
+pub mod id;
+pub mod issuer;
+pub mod job;
+pub mod key;
+pub mod name;
+pub mod owner;
+pub mod page;
+pub mod ports;
+pub mod profile;
+pub mod renewal_policy;
+pub mod revocation;
+pub mod secret;
+pub mod serial;
+pub mod target;
+pub mod team;
+pub mod text_enum;
+pub mod time;
+pub mod validation;

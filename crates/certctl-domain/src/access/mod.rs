@@ -1,0 +1,259 @@
+//! Who may do what: actors, grants, scopes.
+
+mod permission;
+
+use std::{fmt, sync::Arc};
+
+pub use permission::{Permission, SeededRole};
+
+use crate::{
+    id::{ApiKeyId, RoleId},
+    text_enum,
+    time::Timestamp,
+};
+
+text_enum! {
+    /// What kind of actor does something.
+    pub enum ActorType ("actor type") {
+        /// A person.
+        User = "User",
+        /// certctl itself.
+        System = "System",
+        /// An agent with its own key.
+        Agent = "Agent",
+        /// A program with an API key.
+        ApiKey = "APIKey",
+        /// Nobody in particular.
+        Anonymous = "Anonymous",
+    }
+}
+
+/// The one tenant there is.
+pub const DEFAULT_TENANT: &str = "t-default";
+
+/// What a grant or a role's permission extends to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Everything.
+    Global,
+    /// One profile.
+    Profile(String),
+    /// One issuer.
+    Issuer(String),
+}
+
+impl Scope {
+    /// The narrower of two scopes, or none where they have nothing in common (model §4, scope algebra).
+    #[must_use]
+    pub fn intersect(&self, other: &Self) -> Option<Self> {
+        match (self, other) {
+            (Self::Global, scope) | (scope, Self::Global) => Some(scope.clone()),
+            (a, b) if a == b => Some(a.clone()),
+            _ => None,
+        }
+    }
+
+    /// The name of the kind of scope.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Global => "global",
+            Self::Profile(_) => "profile",
+            Self::Issuer(_) => "issuer",
+        }
+    }
+
+    /// The id it is restricted to.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Self::Global => None,
+            Self::Profile(id) | Self::Issuer(id) => Some(id),
+        }
+    }
+
+    /// Reads the two columns it is stored in.
+    #[must_use]
+    pub fn from_parts(kind: &str, id: Option<&str>) -> Option<Self> {
+        match (kind, id) {
+            ("global", None) => Some(Self::Global),
+            ("profile", Some(id)) => Some(Self::Profile(id.to_owned())),
+            ("issuer", Some(id)) => Some(Self::Issuer(id.to_owned())),
+            _ => None,
+        }
+    }
+}
+
+/// A permission an actor has, and for what.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EffectivePermission {
+    /// The permission.
+    pub permission: Permission,
+    /// What it extends to.
+    pub scope: Scope,
+}
+
+/// Who asks, with everything that decides what they may do. Made by authentication only; cheap to clone.
+#[derive(Clone)]
+pub struct Actor(Arc<ActorInner>);
+
+struct ActorInner {
+    id: String,
+    actor_type: ActorType,
+    admin: bool,
+    roles: Vec<RoleId>,
+    permissions: Vec<EffectivePermission>,
+}
+
+impl Actor {
+    /// An actor with the permissions its grants give it.
+    #[must_use]
+    pub fn new(
+        id: impl Into<String>,
+        actor_type: ActorType,
+        admin: bool,
+        roles: Vec<RoleId>,
+        permissions: Vec<EffectivePermission>,
+    ) -> Self {
+        Self(Arc::new(ActorInner {
+            id: id.into(),
+            actor_type,
+            admin,
+            roles,
+            permissions,
+        }))
+    }
+
+    /// certctl itself, which may do everything: loops, start-up, recovery.
+    #[must_use]
+    pub fn system() -> Self {
+        let permissions = Permission::ALL
+            .iter()
+            .map(|permission| EffectivePermission {
+                permission: *permission,
+                scope: Scope::Global,
+            })
+            .collect();
+        Self::new("system", ActorType::System, false, Vec::new(), permissions)
+    }
+
+    /// An actor without any permission.
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Self::new(
+            "anonymous",
+            ActorType::Anonymous,
+            false,
+            Vec::new(),
+            Vec::new(),
+        )
+    }
+
+    /// The id that audit rows carry.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// What kind of actor.
+    #[must_use]
+    pub fn actor_type(&self) -> ActorType {
+        self.0.actor_type
+    }
+
+    /// Whether its key carries the admin flag; reported, never asked for a decision (model §4).
+    #[must_use]
+    pub fn has_admin_flag(&self) -> bool {
+        self.0.admin
+    }
+
+    /// The roles it was granted.
+    #[must_use]
+    pub fn roles(&self) -> &[RoleId] {
+        &self.0.roles
+    }
+
+    /// Everything it may do.
+    #[must_use]
+    pub fn permissions(&self) -> &[EffectivePermission] {
+        &self.0.permissions
+    }
+
+    /// Whether it holds the permission globally or for exactly `scope`.
+    #[must_use]
+    pub fn may(&self, permission: Permission, scope: &Scope) -> bool {
+        self.0.permissions.iter().any(|held| {
+            held.permission == permission && (held.scope == Scope::Global || held.scope == *scope)
+        })
+    }
+}
+
+impl fmt::Debug for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Actor({} {})", self.0.actor_type, self.0.id)
+    }
+}
+
+/// A role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Role {
+    /// The id.
+    pub id: RoleId,
+    /// The name, unique in the tenant.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// An API key as it is stored: never the key, only its SHA-256.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    /// The id.
+    pub id: ApiKeyId,
+    /// The name, unique; it is the actor's id.
+    pub name: String,
+    /// SHA-256 of the key, lowercase hex.
+    pub key_hash: String,
+    /// Whether it was made for an administrator.
+    pub admin: bool,
+    /// Who made it.
+    pub created_by: String,
+    /// When.
+    pub created_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+    /// When it was last used, to the minute.
+    pub last_used_at: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Actor, ActorType, EffectivePermission, Permission, Scope};
+
+    #[test]
+    fn scopes_intersect_as_the_algebra_says() {
+        let issuer = Scope::Issuer("iss-local".into());
+        assert_eq!(Scope::Global.intersect(&issuer), Some(issuer.clone()));
+        assert_eq!(issuer.intersect(&issuer), Some(issuer.clone()));
+        assert_eq!(issuer.intersect(&Scope::Issuer("other".into())), None);
+        assert_eq!(issuer.intersect(&Scope::Profile("iss-local".into())), None);
+    }
+
+    #[test]
+    fn a_scoped_permission_reaches_its_own_scope_only() {
+        let held = EffectivePermission {
+            permission: Permission::IssuerEdit,
+            scope: Scope::Issuer("a".into()),
+        };
+        let actor = Actor::new("k", ActorType::ApiKey, false, Vec::new(), vec![held]);
+        assert!(actor.may(Permission::IssuerEdit, &Scope::Issuer("a".into())));
+        assert!(!actor.may(Permission::IssuerEdit, &Scope::Issuer("b".into())));
+        assert!(!actor.may(Permission::IssuerEdit, &Scope::Global));
+        assert!(!Actor::anonymous().may(Permission::CertRead, &Scope::Global));
+        assert!(Actor::system().may(Permission::CertRead, &Scope::Global));
+    }
+}

@@ -1,0 +1,167 @@
+//! The port to a CA.
+
+use std::time::Duration;
+
+use super::BoxFuture;
+use crate::{
+    name::SubjectAltName, profile::ExtendedKeyUsage, revocation::RevocationReason,
+    serial::SerialNumber, time::Timestamp,
+};
+
+/// What a CA is asked to certify. Everything a signature depends on is in here, so that asking again after a crash asks for
+/// the very same certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuanceRequest {
+    /// The subject's common name.
+    pub common_name: String,
+    /// All names, classified and without duplicates.
+    pub sans: Vec<SubjectAltName>,
+    /// The key to certify, as DER `SubjectPublicKeyInfo`; proof of possession was checked or the key is certctl's own.
+    pub spki_der: Vec<u8>,
+    /// The request as PEM, for CAs that want one; empty where the server made the key.
+    pub csr_pem: String,
+    /// Which usages to put in; empty means the CA's default.
+    pub ekus: Vec<ExtendedKeyUsage>,
+    /// Longest life in seconds; 0 for no bound but the CA's own.
+    pub max_ttl_seconds: u32,
+    /// Whether to put in the TLS feature extension (RFC 7633).
+    pub must_staple: bool,
+    /// The serial number to use, recorded before anything is signed; CAs that choose their own ignore it.
+    pub serial: SerialNumber,
+    /// The start of validity; CAs that choose their own ignore it.
+    pub not_before: Timestamp,
+}
+
+/// What a CA answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuedCertificate {
+    /// The leaf as DER.
+    pub leaf_der: Vec<u8>,
+    /// The leaf as PEM.
+    pub leaf_pem: String,
+    /// The intermediates as PEM, without the leaf; the root may be left out.
+    pub chain_pem: String,
+    /// Its serial number.
+    pub serial: SerialNumber,
+    /// The start of its validity.
+    pub not_before: Timestamp,
+    /// The end of its validity.
+    pub not_after: Timestamp,
+    /// SHA-256 of the leaf's DER, lowercase hex.
+    pub fingerprint_sha256: String,
+}
+
+/// Why a CA did not issue; the classes are the labels of `certctl_issuance_failures_total`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IssuerError {
+    /// It did not answer in time.
+    #[error("the issuer did not answer in time: {0}")]
+    Timeout(String),
+    /// It could not be reached.
+    #[error("the issuer could not be reached: {0}")]
+    Network(String),
+    /// It refused the credentials.
+    #[error("the issuer refused the credentials: {0}")]
+    Auth(String),
+    /// It asked to slow down.
+    #[error("the issuer limits the rate: {message}")]
+    RateLimited {
+        /// What it said.
+        message: String,
+        /// When to come back, if it said so.
+        retry_after: Option<Duration>,
+    },
+    /// It refused the request as such.
+    #[error("the issuer refused the request: {0}")]
+    Validation(String),
+    /// It failed itself.
+    #[error("the issuer failed: {0}")]
+    Upstream5xx(String),
+    /// It refused in another way.
+    #[error("the issuer refused: {0}")]
+    Upstream4xx(String),
+    /// It does not do this at all.
+    #[error("not supported by this issuer; use the CA's own service")]
+    NotSupported,
+    /// Anything else.
+    #[error("the issuer could not be used: {0}")]
+    Other(String),
+}
+
+impl IssuerError {
+    /// The label of the failure metric.
+    #[must_use]
+    pub const fn class(&self) -> &'static str {
+        match self {
+            Self::Timeout(_) => "timeout",
+            Self::Network(_) => "network",
+            Self::Auth(_) => "auth",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Validation(_) => "validation",
+            Self::Upstream5xx(_) => "upstream_5xx",
+            Self::Upstream4xx(_) => "upstream_4xx",
+            Self::NotSupported | Self::Other(_) => "other",
+        }
+    }
+
+    /// Whether trying again later can help (scheduler §5).
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        matches!(
+            self,
+            Self::Timeout(_)
+                | Self::Network(_)
+                | Self::RateLimited { .. }
+                | Self::Upstream5xx(_)
+                | Self::Other(_)
+        )
+    }
+}
+
+/// A connected CA.
+pub trait Issuer: Send + Sync {
+    /// Certifies each request; the answers stand in the order of the requests. A batch lets a CA in this process sign many
+    /// certificates on one hop to a worker thread.
+    fn issue(
+        &self,
+        requests: Vec<IssuanceRequest>,
+    ) -> BoxFuture<'_, Vec<Result<IssuedCertificate, IssuerError>>>;
+
+    /// Tells the CA that a serial is revoked.
+    fn revoke<'a>(
+        &'a self,
+        serial: &'a SerialNumber,
+        reason: RevocationReason,
+    ) -> BoxFuture<'a, Result<(), IssuerError>>;
+
+    /// The CA's own certificate and chain as PEM, where it has one to show.
+    fn ca_pem(&self) -> BoxFuture<'_, Result<String, IssuerError>>;
+}
+
+/// Makes connected CAs from stored configurations.
+pub trait IssuerFactory: Send + Sync {
+    /// Checks a configuration without issuing anything.
+    ///
+    /// # Errors
+    /// [`IssuerError::Validation`] naming the field that is wrong, [`IssuerError::NotSupported`] for a kind of issuer that this
+    /// build does not connect to.
+    fn validate(
+        &self,
+        issuer_type: crate::issuer::IssuerType,
+        config: &serde_json::Value,
+    ) -> Result<(), IssuerError>;
+
+    /// Connects the issuer of `id` with its full configuration.
+    ///
+    /// # Errors
+    /// As [`IssuerFactory::validate`], and what goes wrong on the way to the CA.
+    fn connect<'a>(
+        &'a self,
+        id: &'a crate::id::IssuerId,
+        issuer_type: crate::issuer::IssuerType,
+        config: &'a serde_json::Value,
+    ) -> BoxFuture<'a, Result<std::sync::Arc<dyn Issuer>, IssuerError>>;
+
+    /// The fields of a configuration that hold secrets.
+    fn secret_fields(&self, issuer_type: crate::issuer::IssuerType) -> &'static [&'static str];
+}

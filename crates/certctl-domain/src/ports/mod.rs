@@ -1,0 +1,8 @@
+//! What the services need of the outside world, as traits that `certctl-boot` plugs implementations into.
+
+pub mod issuer;
+
+use std::{future::Future, pin::Pin};
+
+/// A boxed future, so that ports can be used as trait objects without an async runtime here.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
