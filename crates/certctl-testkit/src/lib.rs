@@ -1,1 +1,5 @@
 #![doc = include_str!("../README.md")]
+
+pub mod install;
+pub mod nginx;
+pub mod postgres;

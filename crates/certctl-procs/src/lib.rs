@@ -1,0 +1,11 @@
+#![doc = include_str!("../README.md")]
+
+pub mod child;
+pub mod error;
+pub mod folder;
+pub mod install;
+pub mod nginx;
+pub mod ports;
+pub mod postgres;
+
+pub use error::Error;
