@@ -1,0 +1,64 @@
+//! What can go wrong in a use case, by what the caller can do about it.
+
+use certctl_domain::{access::Permission, agent::AgentDependencies, validation::InvalidField};
+
+/// Why a use case was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A field does not hold what it must.
+    #[error(transparent)]
+    Invalid(#[from] InvalidField),
+    /// The request makes no sense in the present state, in words for the caller.
+    #[error("{0}")]
+    BadRequest(String),
+    /// There is no such thing.
+    #[error("{what} {id} does not exist")]
+    NotFound {
+        /// The noun of the contract, such as `certificate`.
+        what: &'static str,
+        /// The id that was asked for.
+        id: String,
+    },
+    /// Something is in the way: a name that is taken, a state that does not admit this, a row that is referred to.
+    #[error("{0}")]
+    Conflict(String),
+    /// The actor lacks a permission.
+    #[error("the permission {0} is required")]
+    Forbidden(Permission),
+    /// The actor may do this, but not to this thing.
+    #[error("{0}")]
+    NotYours(String),
+    /// The credential itself is not accepted.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// The agent is retired.
+    #[error("agent {0} is retired")]
+    AgentRetired(String),
+    /// The agent cannot be retired while others depend on it.
+    #[error("the agent still has dependencies")]
+    AgentBlocked(AgentDependencies),
+    /// The content was understood and is not acceptable, such as a CSR that violates its profile.
+    #[error("{0}")]
+    Unprocessable(String),
+    /// A third party failed.
+    #[error("{0}")]
+    BadGateway(String),
+    /// The database cannot be reached, or is too busy.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A fault of certctl; the cause is for the log only.
+    #[error("internal error")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// There is no `what` with this id.
+    pub fn not_found(what: &'static str, id: impl ToString) -> Self {
+        Self::NotFound { what, id: id.to_string() }
+    }
+
+    /// A fault of certctl.
+    pub fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Internal(cause.into())
+    }
+}
