@@ -1,0 +1,50 @@
+//! How many jobs run at once, and how long they may wait for someone.
+
+use std::time::Duration;
+
+use crate::{
+    form::Count,
+    reader::Reader,
+    setting::{DefaultValue::Text, settings},
+    span::Span,
+};
+
+settings!(JOBS, "Jobs" {
+    SCHEDULER_JOB_CLAIM_LIMIT: Count = Count { min: 1, max: 100_000 }, Text("1000"), SERVER,
+        "The greatest number of jobs that one look takes up.";
+    RENEWAL_CONCURRENCY: Count = Count { min: 1, max: 10_000 }, Text("25"), SERVER,
+        "The greatest number of jobs that this replica works on at once.";
+    ISSUER_CONCURRENCY: Count = Count { min: 1, max: 10_000 }, Text("10"), SERVER,
+        "The greatest number of requests to one issuer that this replica has open at once.";
+    JOB_AWAITING_CSR_TIMEOUT: Span = Span::at_least_seconds(1), Text("24h"), SERVER,
+        "How long a job waits for the certificate request of an agent before it fails.";
+    JOB_AWAITING_APPROVAL_TIMEOUT: Span = Span::at_least_seconds(1), Text("168h"), SERVER,
+        "How long a job waits for approval before it fails.";
+});
+
+/// How many jobs run at once, and how long they may wait for someone.
+#[derive(Debug, Clone)]
+pub struct JobSettings {
+    /// The greatest number of jobs claimed at once; at least 1.
+    pub claim_limit: u32,
+    /// The greatest number of jobs worked on at once; at least 1.
+    pub concurrency: u32,
+    /// The greatest number of open requests to one issuer; at least 1.
+    pub issuer_concurrency: u32,
+    /// How long a job waits for a CSR.
+    pub awaiting_csr_timeout: Duration,
+    /// How long a job waits for approval.
+    pub awaiting_approval_timeout: Duration,
+}
+
+impl JobSettings {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Self {
+        Self {
+            claim_limit: reader.get(&SCHEDULER_JOB_CLAIM_LIMIT),
+            concurrency: reader.get(&RENEWAL_CONCURRENCY),
+            issuer_concurrency: reader.get(&ISSUER_CONCURRENCY),
+            awaiting_csr_timeout: reader.get(&JOB_AWAITING_CSR_TIMEOUT),
+            awaiting_approval_timeout: reader.get(&JOB_AWAITING_APPROVAL_TIMEOUT),
+        }
+    }
+}
