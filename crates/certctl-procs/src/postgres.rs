@@ -14,7 +14,7 @@ use nix::unistd::{User, geteuid};
 use crate::child::{self, Guard, Guarded, Signal};
 use crate::folder::OwnedFolder;
 use crate::install::Program;
-use crate::{Error, install};
+use crate::{Error, error, install};
 
 /// The account Debian's package makes; PostgreSQL refuses to run as root.
 const ACCOUNT: &str = "postgres";
@@ -149,8 +149,8 @@ impl Account {
 }
 
 fn init(programs: &Path, folder: &Path, account: &Account) -> Result<(), Error> {
-    let program = programs.join("initdb");
-    let mut initdb = account.command(&program);
+    let log = folder.join("initdb.log");
+    let mut initdb = account.command(&programs.join("initdb"));
     initdb
         .arg("--pgdata")
         .arg(folder.join("data"))
@@ -168,7 +168,16 @@ fn init(programs: &Path, folder: &Path, account: &Account) -> Result<(), Error> 
         // which order it means would look right.
         initdb.args(["--locale-provider=icu", "--icu-locale=und"]);
     }
-    child::output(&mut initdb).map(drop)
+    child::log_to(&mut initdb, &log)?;
+    let status = Guard::default().leftover(folder).spawn(initdb)?.wait()?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Error::Ended {
+        program: "initdb".to_owned(),
+        status,
+        output: error::tail(&log),
+    })
 }
 
 fn serve(programs: &Path, folder: &Path, account: &Account) -> Result<Guarded, Error> {
