@@ -23,7 +23,7 @@ pub(crate) struct Test {
     arguments: Vec<String>,
 }
 
-/// Names of tests that start programs of PostgreSQL themselves, as a part of their path.
+/// Parts of the names of tests that need PostgreSQL: those that start it themselves, and those run on it.
 const NEEDS_POSTGRES: [&str; 2] = ["real_postgres::", "::postgres"];
 
 impl Test {

@@ -87,15 +87,15 @@ fn ran(line: &str) -> Option<&str> {
         .then_some(name)
 }
 
-/// A test says by its name which database it ran on: a part of its path is the database's name, or its own name ends
-/// in it after an underscore.
+/// A test says by its name which database it ran on: its own name is the database's or ends in it after an underscore,
+/// or it lies directly in a module called so. A module `postgres` further up is a file about PostgreSQL.
 fn database_of(name: &str) -> Option<Database> {
     [Database::Sqlite, Database::Postgres]
         .into_iter()
         .find(|database| {
             let word = database.to_string();
             let ending = format!("_{word}");
-            name.split("::").any(|part| part == word) || name.ends_with(&ending)
+            name.rsplit("::").take(2).any(|part| part == word) || name.ends_with(&ending)
         })
 }
 
@@ -104,15 +104,16 @@ mod tests {
     use super::*;
 
     const OUTPUT: &str = "\
-running 6 tests
+running 7 tests
 test certificates::insert::sqlite ... ok
 test certificates::insert::postgres ... ok
 test sqlite::pragmas ... FAILED
 test jobs::claim_postgres ... ok
 test url::postgres_is_parsed ... ok
+test postgres::tests::paths_are_encoded ... ok
 test later ... ignored
 
-test result: FAILED. 4 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s
+test result: FAILED. 5 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s
 test panics_sqlite - should panic ... ok
 test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out; finished in 0.00s
 ";
@@ -123,7 +124,7 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out; fini
         OUTPUT.lines().for_each(|line| report.read(line));
         assert_eq!(
             report.to_string(),
-            "3 tests ran on sqlite\n2 tests ran on postgres\n1 tests were ignored and did NOT run\n5 passed, 1 failed",
+            "3 tests ran on sqlite\n2 tests ran on postgres\n1 tests were ignored and did NOT run\n6 passed, 1 failed",
         );
     }
 }
