@@ -1,1 +1,14 @@
 #![doc = include_str!("../README.md")]
+
+mod asn1;
+pub mod cert;
+pub mod csr;
+mod error;
+mod general_name;
+pub mod key;
+pub mod lint;
+pub mod pem;
+pub mod seal;
+
+pub use error::Error;
+pub use pem::fingerprint;
