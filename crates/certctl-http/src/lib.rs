@@ -1,1 +1,31 @@
 #![doc = include_str!("../README.md")]
+
+mod api;
+mod app;
+mod auth;
+mod extract;
+mod middleware;
+mod network;
+mod openapi;
+mod page;
+mod problem;
+mod routes;
+mod settings;
+mod state;
+mod wire;
+
+pub use app::App;
+pub use auth::{AuthMode, AuthenticationError, Authenticator};
+pub use extract::{
+    ApiJson, ApiQuery, Bearer, Caller, InvalidBody, LenientJson, MaybeCaller, OptionalJson, Paging,
+    PathId, PathIds, QueryPairs,
+};
+pub use middleware::context::{Peer, RequestId};
+pub use network::Network;
+pub use openapi::openapi_document;
+pub use page::Paged;
+pub use problem::ApiError;
+pub use routes::{Access, RateClass, Route, RouteBuilder, RouteInfo, matrix};
+pub use settings::{CorsOrigins, HttpSettings, Rate, RateLimits};
+pub use state::{AppState, BuildInfo, Capabilities, Database, Readiness};
+pub use wire::Rfc3339;

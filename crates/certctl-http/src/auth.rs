@@ -1,0 +1,49 @@
+//! Who asks: the port through which bearer keys become actors.
+
+use std::error::Error;
+
+use certctl_domain::{access::Actor, ports::BoxFuture};
+
+/// How callers prove who they are (api §3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthMode {
+    /// `Authorization: Bearer <key>`.
+    ApiKey,
+    /// Not at all: the authenticator is asked with an empty key for every request and answers the demo actor.
+    None,
+}
+
+impl AuthMode {
+    /// The name the wire uses.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ApiKey => "api-key",
+            Self::None => "none",
+        }
+    }
+}
+
+/// Turns a bearer key into the actor it belongs to. Called for every request, so it answers from memory.
+pub trait Authenticator: Send + Sync + 'static {
+    /// Finds the actor of a key.
+    ///
+    /// # Errors
+    /// [`AuthenticationError::UnknownKey`] for a key that is unknown, expired or withdrawn;
+    /// [`AuthenticationError::Unavailable`] when that cannot be found out.
+    fn authenticate<'a>(
+        &'a self,
+        bearer: &'a str,
+    ) -> BoxFuture<'a, Result<Actor, AuthenticationError>>;
+}
+
+/// Why a key gave no actor.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthenticationError {
+    /// Nobody has this key.
+    #[error("unknown API key")]
+    UnknownKey,
+    /// The keys cannot be looked up.
+    #[error("API keys cannot be looked up")]
+    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+}

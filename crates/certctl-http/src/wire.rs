@@ -1,0 +1,97 @@
+//! Values that many wire types share.
+
+use std::borrow::Cow;
+
+use certctl_domain::time::Timestamp;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+/// A point in time as RFC 3339 text. A time that is not known yet is the year 1, which existing typed clients read as
+/// "no time" (api §11.2); fields that may be absent are an `Option` of this instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rfc3339(Option<Timestamp>);
+
+impl Rfc3339 {
+    /// The time, or the zero value of the wire.
+    #[must_use]
+    pub const fn or_zero(time: Option<Timestamp>) -> Self {
+        Self(time)
+    }
+
+    /// The time, unless it is the zero value.
+    #[must_use]
+    pub const fn get(self) -> Option<Timestamp> {
+        self.0
+    }
+}
+
+impl From<Timestamp> for Rfc3339 {
+    fn from(time: Timestamp) -> Self {
+        Self(Some(time))
+    }
+}
+
+impl Serialize for Rfc3339 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(time) => serializer.collect_str(&time),
+            None => serializer.serialize_str(Timestamp::ZERO_ON_WIRE),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Rfc3339 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        if text == Timestamp::ZERO_ON_WIRE {
+            return Ok(Self(None));
+        }
+        text.parse()
+            .map(|time| Self(Some(time)))
+            .map_err(D::Error::custom)
+    }
+}
+
+impl JsonSchema for Rfc3339 {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Timestamp".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "date-time", "examples": ["2026-01-31T09:30:00Z"] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use certctl_domain::time::Timestamp;
+
+    use super::Rfc3339;
+
+    #[test]
+    fn a_time_that_is_not_known_is_the_year_one_both_ways() {
+        let unknown = Rfc3339::or_zero(None);
+        assert_eq!(
+            serde_json::to_string(&unknown).unwrap(),
+            r#""0001-01-01T00:00:00Z""#
+        );
+        assert_eq!(
+            serde_json::from_str::<Rfc3339>(r#""0001-01-01T00:00:00Z""#).unwrap(),
+            unknown
+        );
+    }
+
+    #[test]
+    fn a_time_is_rfc_3339_both_ways_and_nothing_else_is_taken() {
+        let time = Rfc3339::from(Timestamp::from_micros(1_700_000_000_250_000));
+        let text = serde_json::to_string(&time).unwrap();
+        assert_eq!(text, r#""2023-11-14T22:13:20.25Z""#);
+        assert_eq!(serde_json::from_str::<Rfc3339>(&text).unwrap(), time);
+        assert!(serde_json::from_str::<Rfc3339>(r#""tomorrow""#).is_err());
+        assert!(serde_json::from_str::<Rfc3339>("5").is_err());
+    }
+}
