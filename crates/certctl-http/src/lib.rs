@@ -12,6 +12,7 @@ mod problem;
 mod routes;
 mod settings;
 mod state;
+pub mod tls;
 mod wire;
 
 pub use app::App;

@@ -3,7 +3,7 @@
 //! A handler's error travels as an [`ApiError`] in the extensions of an empty response, and the outermost middleware turns it
 //! into bytes, because only there the request id is known. Faults are logged there too, once, with their chain of causes.
 
-use std::{error::Error as StdError, fmt};
+use std::{error::Error as StdError, sync::Arc};
 
 use axum::{
     Json,
@@ -12,9 +12,9 @@ use axum::{
 };
 use certctl_domain::agent::AgentDependencies;
 use certctl_service::Error as ServiceError;
+use certctl_telemetry::ErrorChain;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
-use std::sync::Arc;
 
 use crate::{extract::InvalidBody, middleware::context::RequestId};
 
@@ -95,7 +95,7 @@ pub(crate) fn render(mut response: Response, id: RequestId) -> Response {
     };
     let reply = Reply::of(&error);
     if reply.status.is_server_error() {
-        tracing::error!(status = reply.status.as_u16(), error = %Chain(&*error), "request failed");
+        tracing::error!(status = reply.status.as_u16(), error = %ErrorChain(&*error), "request failed");
     }
     let mut rendered = (reply.status, reply.shape.into_body(reply.status, id)).into_response();
     // What inner layers put on the answer (`Allow`, `Vary`) stays; the type and length are those of the new body.
@@ -293,19 +293,4 @@ struct BlockedCounts {
     active_targets: i64,
     active_certificates: i64,
     pending_jobs: i64,
-}
-
-/// An error with its causes, on one line.
-struct Chain<'a>(&'a dyn StdError);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
 }

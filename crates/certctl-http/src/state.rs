@@ -3,6 +3,7 @@
 use std::{error::Error, ops::Deref, sync::Arc};
 
 use certctl_domain::{ports::BoxFuture, time::Clock};
+use certctl_telemetry::{Health, MetricsHandle};
 use serde::Serialize;
 
 use crate::{auth::Authenticator, settings::HttpSettings};
@@ -21,6 +22,10 @@ pub struct Capabilities {
     pub authenticator: Arc<dyn Authenticator>,
     /// Whether the database answers.
     pub readiness: Arc<dyn Readiness>,
+    /// Whether this process takes requests.
+    pub health: Health,
+    /// What was counted.
+    pub metrics: MetricsHandle,
     /// What program this is.
     pub info: BuildInfo,
     /// What time it is.
@@ -43,16 +48,13 @@ impl Deref for AppState {
     }
 }
 
-/// Tells whether the server can work.
+/// Tells whether the database answers.
 pub trait Readiness: Send + Sync + 'static {
     /// Asks the database for a sign of life. The caller limits how long it waits.
     ///
     /// # Errors
     /// Whatever kept the database from answering; it is logged and not shown.
     fn ping(&self) -> BoxFuture<'_, Result<Database, Box<dyn Error + Send + Sync>>>;
-
-    /// Whether the server has been told to stop and finishes what it began.
-    fn is_draining(&self) -> bool;
 }
 
 /// What became of the database.

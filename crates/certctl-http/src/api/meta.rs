@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use certctl_domain::access::{Actor, DEFAULT_TENANT, SeededRole};
+use certctl_telemetry::{ErrorChain, HealthState};
 use http::{StatusCode, header};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -81,21 +82,10 @@ async fn get_health() -> Json<StatusView> {
 }
 
 async fn get_ready(State(state): State<AppState>) -> Response {
-    let view = if state.readiness.is_draining() {
-        ReadyView::no("draining", "the server is shutting down")
-    } else {
-        match tokio::time::timeout(PING_WITHIN, state.readiness.ping()).await {
-            Ok(Ok(Database::Reachable)) => ReadyView::yes("reachable"),
-            Ok(Ok(Database::NotConfigured)) => ReadyView::yes("not_configured"),
-            Ok(Err(error)) => {
-                tracing::warn!(
-                    error = &*error as &dyn std::error::Error,
-                    "the database refused a ping"
-                );
-                ReadyView::no("db_unavailable", "the database cannot be reached")
-            }
-            Err(_) => ReadyView::no("db_unavailable", "the database did not answer within 2 s"),
-        }
+    let view = match state.health.state() {
+        HealthState::Starting => ReadyView::no("starting", "the server is starting"),
+        HealthState::Ready => database_view(&state).await,
+        HealthState::Draining => ReadyView::no("draining", "the server is shutting down"),
     };
     let status = if view.error.is_none() {
         StatusCode::OK
@@ -103,6 +93,18 @@ async fn get_ready(State(state): State<AppState>) -> Response {
         StatusCode::SERVICE_UNAVAILABLE
     };
     (status, Json(view)).into_response()
+}
+
+async fn database_view(state: &AppState) -> ReadyView {
+    match tokio::time::timeout(PING_WITHIN, state.readiness.ping()).await {
+        Ok(Ok(Database::Reachable)) => ReadyView::yes("reachable"),
+        Ok(Ok(Database::NotConfigured)) => ReadyView::yes("not_configured"),
+        Ok(Err(error)) => {
+            tracing::warn!(error = %ErrorChain(&*error), "the database refused a ping");
+            ReadyView::no("db_unavailable", "the database cannot be reached")
+        }
+        Err(_) => ReadyView::no("db_unavailable", "the database did not answer within 2 s"),
+    }
 }
 
 async fn get_version(State(state): State<AppState>) -> Json<BuildInfo> {
@@ -141,7 +143,7 @@ struct StatusView {
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Readiness")]
 struct ReadyView {
-    /// `ready`, `db_unavailable` or `draining`.
+    /// `ready`, `starting`, `db_unavailable` or `draining`.
     status: &'static str,
     /// `reachable` or `not_configured`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,9 @@
 //! One line and one count per request.
 
 use axum::{extract::Request, middleware::Next, response::Response};
+use certctl_telemetry::metrics_names::{
+    HTTP_INFLIGHT, HTTP_REQUEST_DURATION_SECONDS, HTTP_REQUESTS_TOTAL,
+};
 use metrics::{counter, gauge, histogram};
 use tokio::time::Instant;
 
@@ -11,14 +14,14 @@ struct InFlight;
 
 impl InFlight {
     fn begin() -> Self {
-        gauge!("certctl_http_inflight").increment(1);
+        gauge!(HTTP_INFLIGHT.name).increment(1);
         Self
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        gauge!("certctl_http_inflight").decrement(1);
+        gauge!(HTTP_INFLIGHT.name).decrement(1);
     }
 }
 
@@ -38,8 +41,8 @@ pub(super) async fn record(request: Request, next: Next) -> Response {
         ("route", context.template()),
         ("status", class(status.as_u16())),
     ];
-    counter!("certctl_http_requests_total", &labels).increment(1);
-    histogram!("certctl_http_request_duration_seconds", &labels).record(took.as_secs_f64());
+    counter!(HTTP_REQUESTS_TOTAL.name, &labels).increment(1);
+    histogram!(HTTP_REQUEST_DURATION_SECONDS.name, &labels).record(took.as_secs_f64());
     tracing::info!(
         target: "http",
         %method,

@@ -11,6 +11,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use certctl_domain::access::Actor;
+use certctl_telemetry::metrics_names::RATE_LIMIT_TOTAL;
+use metrics::counter;
 
 use super::{Shared, buckets::Buckets, context::Context};
 use crate::{problem::ApiError, routes::RateClass, settings::RateLimits};
@@ -57,7 +59,7 @@ pub(super) async fn per_client(
             RateClass::Api => sets.clients.take(key, now),
         }
     });
-    admit(allowed, request, next).await
+    admit("client", allowed, request, next).await
 }
 
 pub(super) async fn per_user(
@@ -74,10 +76,12 @@ pub(super) async fn per_user(
         ),
         _ => true,
     };
-    admit(allowed, request, next).await
+    admit("user", allowed, request, next).await
 }
 
-async fn admit(allowed: bool, request: Request, next: Next) -> Response {
+async fn admit(site: &'static str, allowed: bool, request: Request, next: Next) -> Response {
+    let result = if allowed { "allowed" } else { "limited" };
+    counter!(RATE_LIMIT_TOTAL.name, "site" => site, "result" => result).increment(1);
     if allowed {
         next.run(request).await
     } else {
