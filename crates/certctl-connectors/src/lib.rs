@@ -1,1 +1,5 @@
 #![doc = include_str!("../README.md")]
+
+pub mod deploy;
+pub mod probe;
+pub mod target;
