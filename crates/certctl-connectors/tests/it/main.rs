@@ -1,0 +1,10 @@
+//! The deploy engine and the nginx connector, on real files and a real nginx.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+mod ca;
+mod command;
+mod engine;
+mod full_disk;
+mod nginx;
+mod web;
