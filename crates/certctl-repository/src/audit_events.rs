@@ -1,0 +1,136 @@
+//! Audit events: rows that are only ever added, in the transaction of what they tell of.
+
+use certctl_domain::{
+    access::ActorType,
+    audit::{AuditEvent, EventCategory},
+    id::AuditEventId,
+    page::{Page, PageRequest},
+    text_enum::UnknownValue,
+    time::Timestamp,
+};
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use crate::{
+    Conn, Error,
+    schema::audit_events,
+    types::{At, Json},
+};
+
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = audit_events, check_for_backend(diesel::pg::Pg, diesel::sqlite::Sqlite))]
+struct AuditEventRow {
+    id: String,
+    actor: String,
+    actor_type: String,
+    action: String,
+    resource_type: String,
+    resource_id: String,
+    details: Json,
+    timestamp: At,
+    event_category: String,
+}
+
+impl From<&AuditEvent> for AuditEventRow {
+    fn from(event: &AuditEvent) -> Self {
+        Self {
+            id: event.id.to_string(),
+            actor: event.actor.clone(),
+            actor_type: event.actor_type.to_string(),
+            action: event.action.clone(),
+            resource_type: event.resource_type.clone(),
+            resource_id: event.resource_id.clone(),
+            details: Json(event.details.clone()),
+            timestamp: At(event.timestamp),
+            event_category: event.category.to_string(),
+        }
+    }
+}
+
+impl TryFrom<AuditEventRow> for AuditEvent {
+    type Error = Error;
+
+    fn try_from(row: AuditEventRow) -> Result<Self, Error> {
+        let corrupt = |error: UnknownValue| Error::corrupt("audit_events", error);
+        Ok(Self {
+            id: AuditEventId::from_stored(row.id),
+            actor: row.actor,
+            actor_type: ActorType::parse(&row.actor_type).map_err(corrupt)?,
+            action: row.action,
+            resource_type: row.resource_type,
+            resource_id: row.resource_id,
+            details: row.details.0,
+            timestamp: row.timestamp.0,
+            category: EventCategory::parse(&row.event_category).map_err(corrupt)?,
+        })
+    }
+}
+
+/// Adds events: one statement on PostgreSQL, one thread hop on SQLite.
+///
+/// # Errors
+/// What the database says.
+pub async fn insert_all(conn: &mut Conn, events: &[AuditEvent]) -> Result<(), Error> {
+    let rows: Vec<AuditEventRow> = events.iter().map(Into::into).collect();
+    insert_all!(conn, audit_events::table, rows)
+}
+
+/// What to list.
+#[derive(Debug, Clone, Default)]
+pub struct AuditFilter {
+    /// Only this part of the program.
+    pub category: Option<EventCategory>,
+    /// Not before.
+    pub since: Option<Timestamp>,
+    /// Not after.
+    pub until: Option<Timestamp>,
+}
+
+macro_rules! filtered {
+    ($filter:expr) => {{
+        let mut query = audit_events::table.into_boxed();
+        if let Some(category) = $filter.category {
+            query = query.filter(audit_events::event_category.eq(category.as_str()));
+        }
+        if let Some(since) = $filter.since {
+            query = query.filter(audit_events::timestamp.ge(At(since)));
+        }
+        if let Some(until) = $filter.until {
+            query = query.filter(audit_events::timestamp.le(At(until)));
+        }
+        query
+    }};
+}
+
+/// Reads one page, newest first, and the count of all matches.
+///
+/// # Errors
+/// What the database says.
+pub async fn list(
+    conn: &mut Conn,
+    filter: &AuditFilter,
+    page: PageRequest,
+) -> Result<Page<AuditEvent>, Error> {
+    let rows: Vec<AuditEventRow> = on_conn!(conn, c => filtered!(filter)
+        .select(AuditEventRow::as_select())
+        .order((audit_events::timestamp.desc(), audit_events::id.desc()))
+        .limit(page.limit())
+        .offset(page.offset())
+        .load(c)
+        .await)?;
+    let total: i64 = on_conn!(conn, c => filtered!(filter).count().get_result(c).await)?;
+    let rows = rows
+        .into_iter()
+        .map(TryInto::try_into)
+        .collect::<Result<_, Error>>()?;
+    Ok(Page { rows, total })
+}
+
+/// Reads one event.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is none.
+pub async fn find(conn: &mut Conn, id: &AuditEventId) -> Result<AuditEvent, Error> {
+    let row: AuditEventRow = on_conn!(conn, c => audit_events::table.find(id.as_str()).select(AuditEventRow::as_select()).first(c).await)?;
+    row.try_into()
+}

@@ -1,0 +1,232 @@
+//! What agents do with jobs: take deployments, hand in requests, report, verify.
+
+use certctl_domain::{
+    id::{AgentId, CertificateId, JobId, TargetId},
+    job::{Job, JobStatus, VerificationStatus},
+    time::Timestamp,
+};
+use diesel::{
+    prelude::*,
+    sql_types::{BigInt, Text},
+};
+use diesel_async::RunQueryDsl;
+
+use super::{COLUMNS, JobRow};
+use crate::{
+    Conn, Error,
+    db::dialect,
+    schema::{certificate_target_mappings, deployment_targets, jobs},
+    types::{At, UtcTimestamp},
+};
+
+/// Takes the deployments that wait for an agent, so that no two polls get the same one. Running deployments carry no lease: the
+/// agent's heartbeat is what tells whether it lives.
+///
+/// # Errors
+/// What the database says.
+pub async fn claim_deployments(
+    conn: &mut Conn,
+    agent: &AgentId,
+    limit: i64,
+    now: Timestamp,
+) -> Result<Vec<Job>, Error> {
+    let sql = |lock: &str| {
+        format!(
+            "UPDATE jobs SET status = 'Running', agent_id = $1, started_at = $2, status_changed_at = $2, attempts = attempts + 1, \
+                next_attempt_at = NULL, lease_owner = NULL, lease_expires_at = NULL, lease_token = lease_token + 1 \
+             WHERE status = 'Pending' AND id IN (SELECT j.id FROM jobs j LEFT JOIN deployment_targets t ON t.id = j.target_id \
+                WHERE j.status = 'Pending' AND j.type = 'Deployment' AND j.scheduled_at <= $2 \
+                    AND (j.agent_id = $1 OR (j.agent_id IS NULL AND t.agent_id = $1)) \
+                ORDER BY j.scheduled_at, j.id LIMIT $3 {lock}) \
+             RETURNING {COLUMNS}"
+        )
+    };
+    let sql = match conn {
+        Conn::Postgres(_) => sql("FOR UPDATE OF j SKIP LOCKED"),
+        Conn::Sqlite(_) => sql("").replace('$', "?"),
+    };
+    let rows: Vec<JobRow> = on_conn!(conn, c => diesel::sql_query(sql)
+        .bind::<Text, _>(agent.as_str())
+        .bind::<UtcTimestamp, _>(At(now))
+        .bind::<BigInt, _>(limit)
+        .load(c)
+        .await)?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// Whether anything waits for an agent; asked before a claim, so that an idle poll writes nothing.
+///
+/// # Errors
+/// What the database says.
+pub async fn has_deployments(
+    conn: &mut Conn,
+    agent: &AgentId,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    #[derive(QueryableByName)]
+    struct Found {
+        #[diesel(sql_type = BigInt)]
+        found: i64,
+    }
+    let sql = dialect(
+        conn,
+        "SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE agent_id = $1 AND status = 'Pending' AND type = 'Deployment' \
+                AND scheduled_at <= $2 LIMIT 1) AS own) \
+            + (SELECT count(*) FROM (SELECT 1 FROM jobs j JOIN deployment_targets t ON t.id = j.target_id \
+                WHERE t.agent_id = $1 AND j.agent_id IS NULL AND j.status = 'Pending' AND j.type = 'Deployment' \
+                AND j.scheduled_at <= $2 LIMIT 1) AS by_target) AS found",
+    );
+    let row: Found = on_conn!(conn, c => diesel::sql_query(sql)
+        .bind::<Text, _>(agent.as_str())
+        .bind::<UtcTimestamp, _>(At(now))
+        .get_result(c)
+        .await)?;
+    Ok(row.found > 0)
+}
+
+/// The renewals that wait for a request of an agent, newest first: those whose certificate is mapped to one of its targets.
+///
+/// # Errors
+/// What the database says.
+pub async fn awaiting_csr(conn: &mut Conn, agent: &AgentId, limit: i64) -> Result<Vec<Job>, Error> {
+    let mapped = certificate_target_mappings::table
+        .inner_join(deployment_targets::table)
+        .filter(deployment_targets::agent_id.eq(agent.as_str()))
+        .filter(deployment_targets::retired_at.is_null())
+        .select(certificate_target_mappings::certificate_id.nullable());
+    let rows: Vec<JobRow> = on_conn!(conn, c => jobs::table
+        .filter(jobs::status.eq(JobStatus::AwaitingCsr.as_str()))
+        .filter(jobs::certificate_id.eq_any(mapped))
+        .select(JobRow::as_select())
+        .order((jobs::created_at.desc(), jobs::id.desc()))
+        .limit(limit)
+        .load(c)
+        .await)?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// The newest renewal of a certificate that waits for a request.
+///
+/// # Errors
+/// What the database says.
+pub async fn awaiting_csr_of(
+    conn: &mut Conn,
+    certificate: &CertificateId,
+) -> Result<Option<Job>, Error> {
+    let row: Option<JobRow> = on_conn!(conn, c => jobs::table
+        .filter(jobs::status.eq(JobStatus::AwaitingCsr.as_str()))
+        .filter(jobs::certificate_id.eq(certificate.as_str()))
+        .select(JobRow::as_select())
+        .order((jobs::created_at.desc(), jobs::id.desc()))
+        .first(c)
+        .await
+        .optional())?;
+    row.map(TryInto::try_into).transpose()
+}
+
+/// Makes a renewal due whose request has been recorded; false when another request came first.
+///
+/// # Errors
+/// What the database says.
+pub async fn accept_csr(conn: &mut Conn, job: &JobId, now: Timestamp) -> Result<bool, Error> {
+    let row = jobs::table
+        .find(job.as_str())
+        .filter(jobs::status.eq(JobStatus::AwaitingCsr.as_str()));
+    let changed = on_conn!(conn, c => diesel::update(row)
+        .set((
+            jobs::status.eq(JobStatus::Pending.as_str()),
+            jobs::status_changed_at.eq(At(now)),
+            jobs::scheduled_at.eq(At(now)),
+            jobs::last_error.eq(None::<&str>),
+        ))
+        .execute(c)
+        .await)?;
+    Ok(changed == 1)
+}
+
+/// Stores what an agent says of how a deployment went.
+///
+/// # Errors
+/// What the database says.
+pub async fn set_deployment_result(
+    conn: &mut Conn,
+    job: &JobId,
+    result: &serde_json::Value,
+) -> Result<(), Error> {
+    let result = crate::types::Json(result.clone());
+    on_conn!(conn, c => diesel::update(jobs::table.find(job.as_str()))
+        .set(jobs::deployment_result.eq(Some(&result)))
+        .execute(c)
+        .await)?;
+    Ok(())
+}
+
+/// What a look at a target said.
+#[derive(Debug, Clone)]
+pub struct Verification<'a> {
+    /// Served or not.
+    pub status: VerificationStatus,
+    /// What should be served.
+    pub expected: &'a str,
+    /// What is.
+    pub actual: &'a str,
+    /// Why the look failed.
+    pub error: Option<&'a str>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Stores what a look at a target said.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is no such job.
+pub async fn set_verification(
+    conn: &mut Conn,
+    job: &JobId,
+    seen: &Verification<'_>,
+) -> Result<(), Error> {
+    let changed = on_conn!(conn, c => diesel::update(jobs::table.find(job.as_str()))
+        .set((
+            jobs::verification_status.eq(seen.status.as_str()),
+            jobs::verified_at.eq(Some(At(seen.at))),
+            jobs::expected_fingerprint.eq(Some(seen.expected)),
+            jobs::verification_fingerprint.eq(Some(seen.actual)),
+            jobs::verification_error.eq(seen.error),
+        ))
+        .execute(c)
+        .await)?;
+    if changed == 0 {
+        Err(Error::NotFound)
+    } else {
+        Ok(())
+    }
+}
+
+/// The targets that certificates are mapped to, with the agent of each; retired and disabled targets are left out.
+///
+/// # Errors
+/// What the database says.
+pub async fn deployments_of(
+    conn: &mut Conn,
+    certificates: &[CertificateId],
+) -> Result<Vec<(CertificateId, TargetId, AgentId)>, Error> {
+    let ids: Vec<&str> = certificates.iter().map(CertificateId::as_str).collect();
+    let rows: Vec<(String, String, String)> = on_conn!(conn, c => certificate_target_mappings::table
+        .inner_join(deployment_targets::table)
+        .filter(certificate_target_mappings::certificate_id.eq_any(&ids))
+        .filter(deployment_targets::retired_at.is_null())
+        .filter(deployment_targets::enabled.eq(true))
+        .select((certificate_target_mappings::certificate_id, deployment_targets::id, deployment_targets::agent_id))
+        .load(c)
+        .await)?;
+    Ok(rows
+        .into_iter()
+        .map(|(certificate, target, agent)| {
+            (
+                CertificateId::from_stored(certificate),
+                TargetId::from_stored(target),
+                AgentId::from_stored(agent),
+            )
+        })
+        .collect())
+}

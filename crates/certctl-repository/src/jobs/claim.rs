@@ -1,0 +1,269 @@
+//! Taking jobs up: claims with leases and fencing tokens, their recovery, retries and time-outs. Each is one statement over all
+//! rows it concerns.
+
+use std::time::Duration;
+
+use certctl_domain::{
+    id::{CertificateId, JobId},
+    job::Job,
+    time::Timestamp,
+};
+use diesel::{
+    QueryableByName,
+    sql_types::{BigInt, Nullable, Text},
+};
+use diesel_async::RunQueryDsl;
+
+use super::{COLUMNS, JobRow};
+use crate::{
+    Conn, Error,
+    db::dialect,
+    types::{At, UtcTimestamp},
+};
+
+/// A job with the token that proves who holds it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClaimedJob {
+    /// The job.
+    pub job: Job,
+    /// The fencing token; what is written with an older one is refused.
+    pub token: i64,
+}
+
+#[derive(QueryableByName)]
+struct ClaimRow {
+    #[diesel(embed)]
+    job: JobRow,
+    #[diesel(sql_type = BigInt)]
+    lease_token: i64,
+}
+
+/// Takes up to `limit` jobs that are due, oldest first, never one that an agent runs. The attempt is counted.
+///
+/// # Errors
+/// What the database says.
+pub async fn claim(
+    conn: &mut Conn,
+    owner: &str,
+    lease: Duration,
+    limit: i64,
+    now: Timestamp,
+) -> Result<Vec<ClaimedJob>, Error> {
+    // The predicate stands in the outer WHERE too, so that whoever waited for a row looks at it again.
+    let sql = |lock: &str| {
+        format!(
+            "UPDATE jobs SET status = 'Running', started_at = $1, status_changed_at = $1, attempts = attempts + 1, \
+                next_attempt_at = NULL, lease_owner = $2, lease_token = lease_token + 1, lease_expires_at = $3 \
+             WHERE status = 'Pending' AND id IN (SELECT id FROM jobs \
+                WHERE status = 'Pending' AND (type <> 'Deployment' OR agent_id IS NULL) AND scheduled_at <= $1 \
+                ORDER BY scheduled_at, id LIMIT $4 {lock}) \
+             RETURNING {COLUMNS}, lease_token"
+        )
+    };
+    let sql = match conn {
+        Conn::Postgres(_) => sql("FOR UPDATE SKIP LOCKED"),
+        Conn::Sqlite(_) => sql("").replace('$', "?"),
+    };
+    let rows: Vec<ClaimRow> = on_conn!(conn, c => diesel::sql_query(sql)
+        .bind::<UtcTimestamp, _>(At(now))
+        .bind::<Text, _>(owner)
+        .bind::<UtcTimestamp, _>(At(now + lease))
+        .bind::<BigInt, _>(limit)
+        .load(c)
+        .await)?;
+    let mut claimed = rows
+        .into_iter()
+        .map(|row| {
+            Ok(ClaimedJob {
+                job: row.job.try_into()?,
+                token: row.lease_token,
+            })
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
+    claimed.sort_by(|a, b| (a.job.scheduled_at, &a.job.id).cmp(&(b.job.scheduled_at, &b.job.id)));
+    Ok(claimed)
+}
+
+/// Prolongs the leases of a holder's running jobs.
+///
+/// # Errors
+/// What the database says.
+pub async fn extend_leases(
+    conn: &mut Conn,
+    owner: &str,
+    lease: Duration,
+    now: Timestamp,
+) -> Result<usize, Error> {
+    let sql = dialect(
+        conn,
+        "UPDATE jobs SET lease_expires_at = $1 WHERE status = 'Running' AND lease_owner = $2",
+    );
+    Ok(on_conn!(conn, c => diesel::sql_query(sql)
+        .bind::<UtcTimestamp, _>(At(now + lease))
+        .bind::<Text, _>(owner)
+        .execute(c)
+        .await)?)
+}
+
+/// Gives a holder's running jobs back without counting the attempt; for a shutdown.
+///
+/// # Errors
+/// What the database says.
+pub async fn release(conn: &mut Conn, owner: &str, now: Timestamp) -> Result<usize, Error> {
+    let sql = dialect(
+        conn,
+        "UPDATE jobs SET status = 'Pending', attempts = attempts - 1, status_changed_at = $1, lease_owner = NULL, \
+            lease_expires_at = NULL WHERE status = 'Running' AND lease_owner = $2",
+    );
+    Ok(
+        on_conn!(conn, c => diesel::sql_query(sql).bind::<UtcTimestamp, _>(At(now)).bind::<Text, _>(owner).execute(c).await)?,
+    )
+}
+
+/// A job whose state a sweep changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Swept {
+    /// The job.
+    pub id: JobId,
+    /// Its certificate.
+    pub certificate_id: Option<CertificateId>,
+    /// The state it is in now.
+    pub status: String,
+    /// How often it was started.
+    pub attempts: i64,
+    /// How often it may be.
+    pub max_attempts: i64,
+}
+
+#[derive(QueryableByName)]
+struct SweptRow {
+    #[diesel(sql_type = Text)]
+    id: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    certificate_id: Option<String>,
+    #[diesel(sql_type = Text)]
+    status: String,
+    #[diesel(sql_type = BigInt)]
+    attempts: i64,
+    #[diesel(sql_type = BigInt)]
+    max_attempts: i64,
+}
+
+impl From<SweptRow> for Swept {
+    fn from(row: SweptRow) -> Self {
+        Self {
+            id: JobId::from_stored(row.id),
+            certificate_id: row.certificate_id.map(CertificateId::from_stored),
+            status: row.status,
+            attempts: row.attempts,
+            max_attempts: row.max_attempts,
+        }
+    }
+}
+
+/// What a sweep returns of each row; the casts give both databases the same type.
+macro_rules! swept {
+    () => {
+        " RETURNING id, certificate_id, status, CAST(attempts AS BIGINT) AS attempts, CAST(max_attempts AS BIGINT) AS max_attempts"
+    };
+}
+
+/// Takes running jobs from holders whose lease ran out: due again while attempts are left, failed otherwise.
+///
+/// # Errors
+/// What the database says.
+pub async fn recover(conn: &mut Conn, now: Timestamp) -> Result<Vec<Swept>, Error> {
+    let sql = dialect(
+        conn,
+        concat!(
+            "UPDATE jobs SET status = CASE WHEN attempts < max_attempts THEN 'Pending' ELSE 'Failed' END, \
+                completed_at = CASE WHEN attempts < max_attempts THEN NULL ELSE $1 END, \
+                last_error = 'the worker that held this job died', status_changed_at = $1, lease_owner = NULL, lease_expires_at = NULL \
+             WHERE status = 'Running' AND lease_expires_at < $1",
+            swept!()
+        ),
+    );
+    let rows: Vec<SweptRow> =
+        on_conn!(conn, c => diesel::sql_query(sql).bind::<UtcTimestamp, _>(At(now)).load(c).await)?;
+    Ok(rows.into_iter().map(Into::into).collect())
+}
+
+/// Makes failed jobs due again whose time has come and that have attempts left, unless another renewal of the same certificate
+/// is open by now.
+///
+/// # Errors
+/// What the database says.
+pub async fn retry_due(conn: &mut Conn, now: Timestamp) -> Result<Vec<Swept>, Error> {
+    let sql = dialect(
+        conn,
+        concat!(
+            "UPDATE jobs SET status = 'Pending', status_changed_at = $1, scheduled_at = $1, next_attempt_at = NULL, completed_at = NULL \
+             WHERE status = 'Failed' AND next_attempt_at <= $1 AND attempts < max_attempts \
+                AND (type NOT IN ('Renewal', 'Issuance') OR NOT EXISTS (SELECT 1 FROM jobs AS other \
+                    WHERE other.certificate_id = jobs.certificate_id AND other.type IN ('Renewal', 'Issuance') \
+                        AND other.status IN ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running')))",
+            swept!()
+        ),
+    );
+    let rows: Vec<SweptRow> =
+        on_conn!(conn, c => diesel::sql_query(sql).bind::<UtcTimestamp, _>(At(now)).load(c).await)?;
+    Ok(rows.into_iter().map(Into::into).collect())
+}
+
+/// Fails jobs that have waited in a state since before `since`, for good.
+///
+/// # Errors
+/// What the database says.
+pub async fn expire_waiting(
+    conn: &mut Conn,
+    state: &'static str,
+    reason: &'static str,
+    since: Timestamp,
+    now: Timestamp,
+) -> Result<Vec<Swept>, Error> {
+    let sql = dialect(
+        conn,
+        concat!(
+            "UPDATE jobs SET status = 'Failed', last_error = $1, status_changed_at = $2, completed_at = $2, next_attempt_at = NULL, \
+                attempts = CASE WHEN attempts < max_attempts THEN max_attempts ELSE attempts END \
+             WHERE status = $3 AND status_changed_at < $4",
+            swept!()
+        ),
+    );
+    let rows: Vec<SweptRow> = on_conn!(conn, c => diesel::sql_query(sql)
+        .bind::<Text, _>(reason)
+        .bind::<UtcTimestamp, _>(At(now))
+        .bind::<Text, _>(state)
+        .bind::<UtcTimestamp, _>(At(since))
+        .load(c)
+        .await)?;
+    Ok(rows.into_iter().map(Into::into).collect())
+}
+
+/// Fails deployments that an agent runs which has not been heard of since `since`; they are tried again from `retry_at` on.
+///
+/// # Errors
+/// What the database says.
+pub async fn reap_of_silent_agents(
+    conn: &mut Conn,
+    since: Timestamp,
+    retry_at: Timestamp,
+    now: Timestamp,
+) -> Result<Vec<Swept>, Error> {
+    let sql = dialect(
+        conn,
+        concat!(
+            "UPDATE jobs SET status = 'Failed', last_error = 'agent_offline', status_changed_at = $1, completed_at = $1, next_attempt_at = $2 \
+             WHERE status = 'Running' AND lease_expires_at IS NULL AND started_at < $3 AND agent_id IN \
+                (SELECT id FROM agents WHERE retired_at IS NOT NULL OR last_heartbeat_at IS NULL OR last_heartbeat_at < $3)",
+            swept!()
+        ),
+    );
+    let rows: Vec<SweptRow> = on_conn!(conn, c => diesel::sql_query(sql)
+        .bind::<UtcTimestamp, _>(At(now))
+        .bind::<UtcTimestamp, _>(At(retry_at))
+        .bind::<UtcTimestamp, _>(At(since))
+        .load(c)
+        .await)?;
+    Ok(rows.into_iter().map(Into::into).collect())
+}

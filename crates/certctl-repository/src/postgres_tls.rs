@@ -1,0 +1,187 @@
+//! Connects to PostgreSQL, with TLS as `sslmode` asks.
+//!
+//! `disable`: none. `prefer` (the default of libpq): encrypted when the server can, without asking who it is, since whoever
+//! could pretend to be the server could also pretend that it has no TLS. `require`, `verify-ca` and `verify-full`: the
+//! certificate is verified against `sslrootcert` or the roots of the system, and its name is checked; stricter than libpq's
+//! `require`, which encrypts to anybody.
+
+use std::sync::Arc;
+
+use diesel::{ConnectionError, ConnectionResult};
+use diesel_async::AsyncPgConnection;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
+};
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// Opens one connection.
+pub(crate) async fn connect(url: String) -> ConnectionResult<AsyncPgConnection> {
+    let bad = |problem: String| ConnectionError::BadConnection(problem);
+    let (url, verify, root) = split_tls_parameters(&url);
+    let mut config: tokio_postgres::Config =
+        url.parse().map_err(|error: tokio_postgres::Error| {
+            ConnectionError::InvalidConnectionUrl(describe(&error))
+        })?;
+    config
+        .application_name("certctl")
+        .connect_timeout(std::time::Duration::from_secs(10));
+    let local = config
+        .get_hosts()
+        .iter()
+        .all(|host| matches!(host, Host::Unix(_)));
+    if verify {
+        config.ssl_mode(SslMode::Require);
+    }
+    if local || config.get_ssl_mode() == SslMode::Disable {
+        let (client, connection) = config
+            .connect(tokio_postgres::NoTls)
+            .await
+            .map_err(|error| bad(describe(&error)))?;
+        return AsyncPgConnection::try_from_client_and_connection(client, connection).await;
+    }
+    let verify = verify || config.get_ssl_mode() == SslMode::Require;
+    let tls = client_config(verify, root.as_deref()).map_err(bad)?;
+    let (client, connection) = config
+        .connect(MakeRustlsConnect::new(tls))
+        .await
+        .map_err(|error| ConnectionError::BadConnection(describe(&error)))?;
+    AsyncPgConnection::try_from_client_and_connection(client, connection).await
+}
+
+/// Takes out what tokio-postgres does not know: `sslrootcert` and the verifying modes.
+fn split_tls_parameters(url: &str) -> (String, bool, Option<String>) {
+    let Some((base, query)) = url.split_once('?') else {
+        return (url.to_owned(), false, None);
+    };
+    let (mut verify, mut root, mut kept) = (false, None, Vec::new());
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=') {
+            Some(("sslrootcert", path)) => root = Some(path.replace("%2F", "/")),
+            Some(("sslmode", "verify-ca" | "verify-full")) => verify = true,
+            Some(("sslmode", "allow")) => kept.push("sslmode=prefer"),
+            _ => kept.push(pair),
+        }
+    }
+    let url = if kept.is_empty() {
+        base.to_owned()
+    } else {
+        format!("{base}?{}", kept.join("&"))
+    };
+    (url, verify, root)
+}
+
+fn client_config(verify: bool, root: Option<&str>) -> Result<ClientConfig, String> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    if !verify {
+        return Ok(builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Opportunistic(provider)))
+            .with_no_client_auth());
+    }
+    let mut roots = RootCertStore::empty();
+    match root {
+        Some(path) => {
+            for certificate in CertificateDer::pem_file_iter(path)
+                .map_err(|error| format!("sslrootcert {path}: {error}"))?
+            {
+                let certificate =
+                    certificate.map_err(|error| format!("sslrootcert {path}: {error}"))?;
+                roots
+                    .add(certificate)
+                    .map_err(|error| format!("sslrootcert {path}: {error}"))?;
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// The whole chain of causes: tokio-postgres says only "error connecting to server" itself.
+fn describe(error: &tokio_postgres::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
+}
+
+/// Encrypts without asking to whom; only for `sslmode=prefer`.
+#[derive(Debug)]
+struct Opportunistic(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Opportunistic {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_tls_parameters;
+
+    #[test]
+    fn verifying_modes_and_the_root_are_taken_out_of_the_url() {
+        let (url, verify, root) = split_tls_parameters(
+            "postgres://u@h/db?sslmode=verify-full&sslrootcert=/etc/ca.pem&user=x",
+        );
+        assert_eq!(
+            (url.as_str(), verify, root.as_deref()),
+            ("postgres://u@h/db?user=x", true, Some("/etc/ca.pem"))
+        );
+        let (url, verify, _) = split_tls_parameters("postgres://u@h/db?sslmode=require");
+        assert_eq!(
+            (url.as_str(), verify),
+            ("postgres://u@h/db?sslmode=require", false)
+        );
+    }
+}

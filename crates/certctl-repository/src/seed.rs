@@ -1,0 +1,117 @@
+//! The rows every installation starts with (model §7.1), as SQL that both databases read and that may run at every start.
+
+use std::fmt::Write as _;
+
+use certctl_domain::{
+    access::{Permission, SeededRole},
+    agent::SENTINELS,
+};
+
+/// Inserts what is absent: the tenant, roles, permissions and their grants, the default policy and rules, the sentinel agents,
+/// and the local CA where there is no issuer at all.
+pub(crate) fn baseline() -> String {
+    let mut sql = String::from(
+        "INSERT INTO tenants (id, name) VALUES ('t-default', 'default') ON CONFLICT DO NOTHING;\n",
+    );
+    insert(
+        &mut sql,
+        "permissions (id, name, namespace)",
+        Permission::ALL.iter().map(|permission| {
+            [
+                permission.id(),
+                permission.as_str().to_owned(),
+                permission.namespace().to_owned(),
+            ]
+        }),
+    );
+    insert(
+        &mut sql,
+        "roles (id, tenant_id, name)",
+        SeededRole::ALL
+            .iter()
+            .map(|role| [role.id(), "t-default".to_owned(), role.as_str().to_owned()]),
+    );
+    insert(
+        &mut sql,
+        "role_permissions (role_id, permission_id, scope_type)",
+        SeededRole::ALL.iter().flat_map(|role| {
+            Permission::ALL
+                .iter()
+                .filter(|permission| role.holds(**permission))
+                .map(|permission| [role.id(), permission.id(), "global".to_owned()])
+        }),
+    );
+    sql.push_str(
+        "INSERT INTO actor_roles (id, actor_id, actor_type, role_id) \
+         VALUES ('ar-demo-anon-admin', 'actor-demo-anon', 'Anonymous', 'r-admin') ON CONFLICT DO NOTHING;\n\
+         INSERT INTO renewal_policies (id, name, renewal_window_days, max_retries, retry_interval_seconds) \
+         VALUES ('rp-default', 'default', 30, 3, 60) ON CONFLICT DO NOTHING;\n",
+    );
+    insert(
+        &mut sql,
+        "policy_rules (id, name, type, config, severity)",
+        RULES.iter().map(|row| row.map(str::to_owned)),
+    );
+    insert(
+        &mut sql,
+        "agents (id, name, hostname, status, api_key_hash)",
+        SENTINELS.iter().map(|id| {
+            [id, id, &"localhost", &"Online", &"sentinel_no_auth"].map(ToString::to_string)
+        }),
+    );
+    sql.push_str(
+        "INSERT INTO issuers (id, name, type, source) SELECT 'iss-local', 'Local CA', 'GenericCA', 'env' \
+         WHERE NOT EXISTS (SELECT 1 FROM issuers) ON CONFLICT DO NOTHING;\n",
+    );
+    sql
+}
+
+const RULES: [[&str; 5]; 4] = [
+    [
+        "pr-require-owner",
+        "require-owner",
+        "RequiredMetadata",
+        r#"{"required_keys":["owner"]}"#,
+        "Warning",
+    ],
+    [
+        "pr-allowed-environments",
+        "allowed-environments",
+        "AllowedEnvironments",
+        r#"{"allowed":["production","staging","development"]}"#,
+        "Error",
+    ],
+    [
+        "pr-max-certificate-lifetime",
+        "max-certificate-lifetime",
+        "CertificateLifetime",
+        r#"{"max_days":90}"#,
+        "Critical",
+    ],
+    [
+        "pr-min-renewal-window",
+        "min-renewal-window",
+        "RenewalLeadTime",
+        r#"{"lead_time_days":14}"#,
+        "Warning",
+    ],
+];
+
+/// One statement with all rows. The values are constants of this program; quotes are doubled all the same.
+fn insert<const N: usize>(sql: &mut String, into: &str, rows: impl Iterator<Item = [String; N]>) {
+    let rows: Vec<String> = rows
+        .map(|row| {
+            format!(
+                "({})",
+                row.map(|value| format!("'{}'", value.replace('\'', "''")))
+                    .join(", ")
+            )
+        })
+        .collect();
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        sql,
+        "INSERT INTO {into} VALUES {} ON CONFLICT DO NOTHING;",
+        rows.join(", ")
+    );
+}
