@@ -6,8 +6,6 @@ mod serial;
 mod signer;
 mod spec;
 pub(crate) mod tbs;
-#[cfg(test)]
-mod tests;
 
 pub use self::{
     parsed::{MAX_LEN, ParsedCertificate},

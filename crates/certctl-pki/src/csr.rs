@@ -1,8 +1,6 @@
 //! Certification requests (PKCS#10, RFC 2986).
 
 mod builder;
-#[cfg(test)]
-mod tests;
 
 use certctl_domain::{key::KeyAlgorithm, name::SubjectAltName, validation::MAX_COMMON_NAME};
 use x509_cert::{

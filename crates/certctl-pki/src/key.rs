@@ -7,8 +7,6 @@ mod generate;
 mod import;
 mod public;
 mod signature_algorithm;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 

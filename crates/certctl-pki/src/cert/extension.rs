@@ -38,7 +38,7 @@ pub(crate) fn must_staple() -> Vec<u8> {
 }
 
 /// §4.2.1.9; `None` is no CA. Critical for CAs, and for leaves because nothing is lost by it.
-pub(super) fn basic_constraints(ca: Option<Option<u8>>) -> Result<Vec<u8>, Error> {
+pub(crate) fn basic_constraints(ca: Option<Option<u8>>) -> Result<Vec<u8>, Error> {
     let value = BasicConstraints {
         ca: ca.is_some(),
         path_len_constraint: ca.flatten(),
@@ -47,14 +47,14 @@ pub(super) fn basic_constraints(ca: Option<Option<u8>>) -> Result<Vec<u8>, Error
 }
 
 /// §4.2.1.3.
-pub(super) fn key_usage(usages: KeyUsageSet) -> Result<Vec<u8>, Error> {
+pub(crate) fn key_usage(usages: KeyUsageSet) -> Result<Vec<u8>, Error> {
     Ok(whole(oid::ID_CE_KEY_USAGE, true, &der(&KeyUsage(usages))?))
 }
 
-pub(super) type KeyUsageSet = x509_cert::der::flagset::FlagSet<KeyUsages>;
+pub(crate) type KeyUsageSet = x509_cert::der::flagset::FlagSet<KeyUsages>;
 
 /// §4.2.1.12.
-pub(super) fn extended_key_usage(usages: &[ExtendedKeyUsage]) -> Vec<u8> {
+pub(crate) fn extended_key_usage(usages: &[ExtendedKeyUsage]) -> Vec<u8> {
     let ids: Vec<u8> = usages
         .iter()
         .flat_map(|usage| asn1::tlv(Tag::ObjectIdentifier, &[eku_oid(*usage).as_bytes()]))
@@ -74,7 +74,7 @@ pub(crate) const fn eku_oid(usage: ExtendedKeyUsage) -> ObjectIdentifier {
 }
 
 /// §4.2.1.2.
-pub(super) fn subject_key_id(id: &[u8]) -> Vec<u8> {
+pub(crate) fn subject_key_id(id: &[u8]) -> Vec<u8> {
     whole(
         oid::ID_CE_SUBJECT_KEY_IDENTIFIER,
         false,
@@ -83,7 +83,7 @@ pub(super) fn subject_key_id(id: &[u8]) -> Vec<u8> {
 }
 
 /// §4.2.1.1, by key identifier alone.
-pub(super) fn authority_key_id(id: &[u8]) -> Result<Vec<u8>, Error> {
+pub(crate) fn authority_key_id(id: &[u8]) -> Result<Vec<u8>, Error> {
     let value = AuthorityKeyIdentifier {
         key_identifier: Some(OctetString::new(id).map_err(|_| Error::malformed("key identifier"))?),
         ..AuthorityKeyIdentifier::default()
@@ -96,7 +96,7 @@ pub(super) fn authority_key_id(id: &[u8]) -> Result<Vec<u8>, Error> {
 }
 
 /// §4.2.1.13: one distribution point per URL, since they are independent places.
-pub(super) fn crl_distribution_points(urls: &[String]) -> Result<Vec<u8>, Error> {
+pub(crate) fn crl_distribution_points(urls: &[String]) -> Result<Vec<u8>, Error> {
     let points = urls
         .iter()
         .map(|url| {
@@ -118,7 +118,7 @@ pub(super) fn crl_distribution_points(urls: &[String]) -> Result<Vec<u8>, Error>
 }
 
 /// §4.2.2.1.
-pub(super) fn authority_info_access(ocsp: &[String], issuers: &[String]) -> Result<Vec<u8>, Error> {
+pub(crate) fn authority_info_access(ocsp: &[String], issuers: &[String]) -> Result<Vec<u8>, Error> {
     let ocsp = ocsp.iter().map(|url| (ID_AD_OCSP, url));
     let issuers = issuers.iter().map(|url| (ID_AD_CA_ISSUERS, url));
     let descriptions = ocsp

@@ -1,6 +1,6 @@
 //! The rules themselves.
 
-use certctl_domain::{key::KeyAlgorithm, name::SubjectAltName, time::Timestamp};
+use certctl_domain::{key::KeyAlgorithm, name::SubjectAltName};
 use x509_cert::{
     TbsCertificate, Version,
     der::{Decode, oid::AssociatedOid},
@@ -359,6 +359,3 @@ fn key_ids(facts: &Facts, issuer: &Issuer<'_>, findings: &mut Findings) {
         Some(_) => {}
     }
 }
-
-/// Kept beside the rules so that a certificate without end (RFC 5280 §4.1.2.5) passes [`Rule::WithinIssuer`] for roots.
-const _: () = assert!(Timestamp::MAX.as_seconds() == 253_402_300_799);
