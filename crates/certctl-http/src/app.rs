@@ -26,6 +26,12 @@ impl App {
         Self::with_routes(state, routes::all())
     }
 
+    /// The routes of certctl, to be served together with others.
+    #[must_use]
+    pub fn routes() -> Vec<Route> {
+        routes::all()
+    }
+
     /// Builds an API of these routes; for embedding services that add their own, and for tests.
     #[must_use]
     pub fn with_routes(state: AppState, routes: Vec<Route>) -> Self {

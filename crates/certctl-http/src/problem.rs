@@ -127,6 +127,8 @@ enum Shape {
     Gate(String),
     /// What stands in the way of retiring an agent.
     Blocked(AgentDependencies),
+    /// No export for an hour.
+    ExportLimit,
 }
 
 const BEARER: &str = r#"Bearer realm="certctl""#;
@@ -196,6 +198,11 @@ impl Reply {
                 headers: Vec::new(),
             },
             ServiceError::Unprocessable(text) => Self::main(StatusCode::UNPROCESSABLE_ENTITY, text),
+            ServiceError::TooManyExports => Self {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                shape: Shape::ExportLimit,
+                headers: vec![(header::RETRY_AFTER, "3600")],
+            },
             ServiceError::BadGateway(text) => Self::main(StatusCode::BAD_GATEWAY, text),
             ServiceError::Unavailable(_) => Self::main(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -246,6 +253,9 @@ impl Shape {
             })
             .into_response(),
             Self::Gate(error) => Json(GateErrorBody { error }).into_response(),
+            Self::ExportLimit => {
+                Json(ExportLimitBody { error: "rate_limit_exceeded", retry_after_seconds: 3600 }).into_response()
+            }
             Self::Blocked(counts) => Json(BlockedBody {
                 error: "blocked_by_dependencies",
                 message: "the agent still has targets, certificates or jobs; retire it with force to cascade",
@@ -286,6 +296,13 @@ struct BlockedBody {
     error: &'static str,
     message: &'static str,
     counts: BlockedCounts,
+}
+
+/// When to export again.
+#[derive(Debug, Serialize)]
+struct ExportLimitBody {
+    error: &'static str,
+    retry_after_seconds: u32,
 }
 
 #[derive(Debug, Serialize)]
