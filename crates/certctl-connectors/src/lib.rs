@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
 pub mod deploy;
+pub mod issuer;
 pub mod probe;
 pub mod target;

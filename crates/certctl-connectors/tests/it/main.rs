@@ -6,5 +6,6 @@ mod ca;
 mod command;
 mod engine;
 mod full_disk;
+mod local_ca;
 mod nginx;
 mod web;
