@@ -55,7 +55,6 @@ impl App {
     }
 
     /// The router, to be called in process.
-    #[must_use]
     pub fn router(&self) -> Router {
         self.router.clone()
     }

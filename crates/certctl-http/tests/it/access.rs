@@ -150,11 +150,7 @@ async fn no_declared_route_that_needs_identity_answers_without_one() {
         .collect();
     assert!(!guarded.is_empty());
     for route in guarded {
-        let path = route
-            .path
-            .replace("{id}", "x")
-            .replace('{', "")
-            .replace('}', "");
+        let path = route.path.replace("{id}", "x").replace(['{', '}'], "");
         let answer = api.call(route.method.as_str(), &path, "", "").await;
         answer.is_gate(401, "Authorization header required");
     }

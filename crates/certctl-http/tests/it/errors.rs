@@ -145,7 +145,7 @@ async fn some_errors_say_in_headers_what_would_help() {
 async fn the_cause_of_a_fault_is_in_the_log_once_and_never_in_the_answer() {
     for with in ["internal", "unavailable"] {
         let api = TestApi::new();
-        let (logs, _guard) = Logs::catch();
+        let logs = Logs::catch();
         let answer = api.get(&format!("/fail?with={with}"), "").await;
         assert!(!String::from_utf8_lossy(&answer.body).contains("canary"));
         let told: Vec<_> = logs
@@ -169,7 +169,7 @@ async fn the_cause_of_a_fault_is_in_the_log_once_and_never_in_the_answer() {
 async fn a_panic_costs_its_own_request_only_and_says_nothing() {
     let api = TestApi::new();
     for method in ["GET", "POST"] {
-        let (logs, _guard) = Logs::catch();
+        let logs = Logs::catch();
         api.call(method, "/panic", "", "")
             .await
             .is_gate(500, "Internal Server Error");

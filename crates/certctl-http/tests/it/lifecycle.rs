@@ -27,6 +27,8 @@ impl Steps {
 
 static DETACHED: LazyLock<Steps> = LazyLock::new(Steps::new);
 static READING: LazyLock<Steps> = LazyLock::new(Steps::new);
+/// Never allowed.
+pub(crate) static STUCK: LazyLock<Steps> = LazyLock::new(Steps::new);
 pub(crate) static DRAINED: LazyLock<Steps> = LazyLock::new(Steps::new);
 
 pub(crate) fn routes() -> Vec<Route> {
@@ -39,6 +41,10 @@ pub(crate) fn routes() -> Vec<Route> {
             .public()
             .returns::<String>()
             .handler(async || take(&READING).await),
+        Route::get("/stuck", "stuck")
+            .public()
+            .returns::<String>()
+            .handler(async || take(&STUCK).await),
         Route::get("/drained", "drained")
             .public()
             .returns::<String>()

@@ -10,7 +10,7 @@ use crate::support::{Logs, TestApi, request};
 #[tokio::test]
 async fn a_request_is_one_line_that_can_be_read_alone() {
     let api = TestApi::new();
-    let (logs, _guard) = Logs::catch();
+    let logs = Logs::catch();
     let peer: SocketAddr = "192.0.2.7:4711".parse().unwrap();
     let request = request("GET", "/api/v1/things?token=query-canary", "viewer-key")
         .extension(Peer(peer))
@@ -40,7 +40,7 @@ async fn a_request_is_one_line_that_can_be_read_alone() {
 #[tokio::test]
 async fn nothing_secret_of_a_request_is_logged() {
     let api = TestApi::new();
-    let (logs, _guard) = Logs::catch();
+    let logs = Logs::catch();
     for (path, key) in [
         ("/api/v1/things?token=query-canary", "key-canary"),
         ("/fail?with=x", ""),

@@ -1,5 +1,10 @@
 //! The API called in process and over sockets, with a fake authenticator and routes made for the rules under test.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy.toml exempts tests, and cannot tell that their helpers belong to them"
+)]
+
 mod access;
 mod answers;
 mod cors;

@@ -52,7 +52,7 @@ async fn ready_asks_the_database_and_says_what_is_wrong_without_saying_why() {
 #[tokio::test]
 async fn the_reason_of_not_being_ready_is_in_the_log() {
     let api = TestApi::new();
-    let (logs, _guard) = Logs::catch();
+    let logs = Logs::catch();
     api.database.is_now(FakeState::Refusing);
     api.get("/ready", "").await;
     assert!(

@@ -50,7 +50,7 @@ fn every_route_is_one_operation_with_its_own_name() {
             route
                 .access
                 .permission()
-                .map(|permission| permission.as_str())
+                .map(certctl_domain::access::Permission::as_str)
         );
     }
     let described: usize = document["paths"]

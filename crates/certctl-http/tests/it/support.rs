@@ -1,9 +1,10 @@
 //! The routes, actors and helpers of the tests.
 
 use std::{
+    cell::RefCell,
     error::Error as StdError,
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Once},
 };
 
 use axum::{
@@ -381,25 +382,33 @@ async fn panic() -> Result<String, ApiError> {
 
 // === logs ===
 
-/// Lines of JSON log, kept.
-#[derive(Clone, Default)]
-pub(crate) struct Logs(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// What was logged on this thread: each test has one, and all its tasks run there.
+    static LOGGED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The JSON lines that a test has logged.
+///
+/// One subscriber serves all tests: with one for each, `tracing` would remember for all threads what the subscriber of
+/// whichever thread comes first thinks of an event.
+pub(crate) struct Logs(());
 
 impl Logs {
-    /// Catches what is logged on this thread until the guard is dropped.
-    pub(crate) fn catch() -> (Self, tracing::subscriber::DefaultGuard) {
+    /// Forgets what this thread has logged so far.
+    pub(crate) fn catch() -> Self {
         use certctl_telemetry::logging::{LogFormat, LogLevel, subscriber};
-        let logs = Self::default();
-        let writer = logs.clone();
-        let clock = Arc::new(ManualClock::starting_at(Timestamp::UNIX_EPOCH));
-        let (subscriber, _) = subscriber(LogFormat::Json, LogLevel::Debug, clock, move || {
-            writer.clone()
+        static INSTALLED: Once = Once::new();
+        INSTALLED.call_once(|| {
+            let clock = Arc::new(ManualClock::starting_at(Timestamp::UNIX_EPOCH));
+            let (subscriber, _) = subscriber(LogFormat::Json, LogLevel::Debug, clock, || LogWriter);
+            tracing::subscriber::set_global_default(subscriber).expect("nothing else logs");
         });
-        (logs, tracing::subscriber::set_default(subscriber))
+        LOGGED.take();
+        Self(())
     }
 
     pub(crate) fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).expect("logs are UTF-8")
+        LOGGED.with_borrow(|bytes| String::from_utf8(bytes.clone()).expect("logs are UTF-8"))
     }
 
     pub(crate) fn lines(&self) -> Vec<Value> {
@@ -410,9 +419,11 @@ impl Logs {
     }
 }
 
-impl io::Write for Logs {
+struct LogWriter;
+
+impl io::Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        LOGGED.with_borrow_mut(|logged| logged.extend_from_slice(bytes));
         Ok(bytes.len())
     }
 

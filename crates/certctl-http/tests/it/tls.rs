@@ -30,8 +30,13 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::{lifecycle::DRAINED, support::TestApi};
+use crate::{
+    lifecycle::{DRAINED, STUCK},
+    support::TestApi,
+};
 
+/// The type of the frame that sends a peer away (RFC 9113 §6.8).
+const GOAWAY: u8 = 7;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// A root and what it signed.
@@ -324,20 +329,10 @@ async fn a_request_that_does_not_end_is_cut_when_the_time_is_up() {
     let server = Server::start(limits).await;
     let mut stream = server.connect(&["http/1.1"]).await.unwrap();
     stream
-        .write_all(b"GET /never HTTP/1.1\r\nHost: localhost\r\n\r\nGET")
+        .write_all(b"GET /stuck HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .await
         .unwrap();
-    // Another connection is answered after the first was accepted, so the request above is in flight.
-    assert_eq!(
-        server
-            .http1()
-            .await
-            .send_request(get("/health"))
-            .await
-            .unwrap()
-            .status(),
-        200
-    );
+    STUCK.begun.acquire().await.unwrap().forget();
     let reading = tokio::spawn(async move { read_to_end(&mut stream).await });
     let drained = server.stop().await;
     assert_eq!(drained.cut_connections, 1);
@@ -377,8 +372,28 @@ async fn an_idle_connection_is_closed_after_its_own_time() {
         "{}",
         String::from_utf8_lossy(&answer)
     );
+}
+
+#[tokio::test]
+async fn an_http_2_connection_without_requests_is_sent_away_and_then_cut() {
+    let moment = Duration::from_millis(20);
+    let limits = ServeLimits {
+        idle_for: moment,
+        head_within: moment,
+        ..ServeLimits::default()
+    };
+    let server = Server::start(limits).await;
     let mut silent = server.connect(&["h2"]).await.unwrap();
-    let _settings = read_to_end(&mut silent).await;
+    silent
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .await
+        .unwrap();
+    silent.write_all(&frame(4, 0, 0, &[])).await.unwrap();
+    let answer = read_to_end(&mut silent).await;
+    assert!(
+        frames(&answer).any(|(kind, _)| kind == GOAWAY),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test]
@@ -421,10 +436,10 @@ async fn a_client_that_resets_streams_in_a_flood_is_sent_away() {
     let mut stream = server.connect(&["h2"]).await.unwrap();
     stream.write_all(&rapid_resets(2000)).await.unwrap();
     let answer = read_to_end(&mut stream).await;
-    // RFC 9113 §6.8: a GOAWAY frame (type 7) with the error ENHANCE_YOUR_CALM (0xb).
+    // RFC 9113 §7: ENHANCE_YOUR_CALM is 0xb.
     assert!(
         frames(&answer)
-            .any(|(kind, payload)| kind == 7 && payload.get(4..8) == Some(&[0, 0, 0, 0xb][..]))
+            .any(|(kind, payload)| kind == GOAWAY && payload.get(4..8) == Some(&[0, 0, 0, 0xb][..]))
     );
     assert_eq!(
         server
