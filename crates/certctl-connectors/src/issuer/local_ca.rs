@@ -1,7 +1,7 @@
 //! The CA in this process (`GenericCA`, issuers §4).
 //!
-//! Two modes: a root that certctl makes itself and keeps in a [`CaStore`](super::ca_store::CaStore), and a CA whose certificate
-//! and key are given as files. Revocation is recorded by the caller; there is no one to tell.
+//! Two modes: a root that certctl makes itself and keeps in a [`CaStore`], and a CA whose certificate and key are given
+//! as files. Revocation is recorded by the caller; there is no one to tell.
 
 mod config;
 mod names;

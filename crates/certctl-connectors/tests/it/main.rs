@@ -6,6 +6,7 @@ mod ca;
 mod command;
 mod engine;
 mod full_disk;
+mod given_ca;
 mod local_ca;
 mod nginx;
 mod web;

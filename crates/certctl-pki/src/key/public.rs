@@ -238,7 +238,8 @@ fn rsa_parts(key: &[u8]) -> Result<RsaParts, Error> {
     let number = |der| UintRef::from_der(der).map_err(|_| Error::malformed(WHAT));
     let (modulus, exponent) = (number(modulus)?.as_bytes(), number(exponent)?.as_bytes());
     let top = modulus.first().map_or(8, |byte| byte.leading_zeros());
-    let bits = u32::try_from(modulus.len()).unwrap_or(u32::MAX / 8) * 8 - top;
+    let bits = u32::try_from(modulus.len()).unwrap_or(u32::MAX / 8) * 8;
+    let bits = bits.saturating_sub(top);
     Ok(RsaParts {
         bits,
         is_modulus_odd: modulus.last().is_some_and(|byte| byte % 2 == 1),

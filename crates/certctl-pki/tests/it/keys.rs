@@ -180,6 +180,7 @@ fn rsa_that_must_not_be_certified_is_weak() {
     let f4: &[u8] = &[1, 0, 1];
     assert_eq!(strength(&modulus(2048, 1), f4), Ok(()));
     let is_weak = |result| matches!(result, Err(Error::WeakKey { .. }));
+    assert!(is_weak(strength(&[0], f4)));
     assert!(is_weak(strength(&modulus(1024, 1), f4)));
     assert!(is_weak(strength(&modulus(2040, 1), f4)));
     assert!(is_weak(strength(&modulus(2048, 2), f4)));
