@@ -1,6 +1,7 @@
 //! What can go wrong in a use case, by what the caller can do about it.
 
 use certctl_domain::{access::Permission, agent::AgentDependencies, validation::InvalidField};
+use certctl_repository::RetryHint;
 
 /// Why a use case was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,9 @@ pub enum Error {
     /// The content was understood and is not acceptable, such as a CSR that violates its profile.
     #[error("{0}")]
     Unprocessable(String),
+    /// The actor has exported as much as it may within an hour.
+    #[error("too many exports within an hour")]
+    TooManyExports,
     /// A third party failed.
     #[error("{0}")]
     BadGateway(String),
@@ -54,11 +58,70 @@ pub enum Error {
 impl Error {
     /// There is no `what` with this id.
     pub fn not_found(what: &'static str, id: impl ToString) -> Self {
-        Self::NotFound { what, id: id.to_string() }
+        Self::NotFound {
+            what,
+            id: id.to_string(),
+        }
     }
 
     /// A fault of certctl.
     pub fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Internal(cause.into())
+    }
+}
+
+impl From<certctl_repository::Error> for Error {
+    /// What a query says that its caller did not expect; expected refusals are mapped where they are expected, by [`Expect`].
+    fn from(error: certctl_repository::Error) -> Self {
+        use certctl_repository::Error as E;
+        match error {
+            E::Contention(_) | E::Unavailable(_) => Self::Unavailable(Box::new(error)),
+            E::NotFound | E::AlreadyExists | E::Reference | E::Corrupt { .. } | E::Database(_) => {
+                Self::Internal(Box::new(error))
+            }
+        }
+    }
+}
+
+impl From<certctl_pki::Error> for Error {
+    fn from(error: certctl_pki::Error) -> Self {
+        Self::Internal(Box::new(error))
+    }
+}
+
+impl RetryHint for Error {
+    fn is_contention(&self) -> bool {
+        match self {
+            Self::Unavailable(cause) => cause
+                .downcast_ref::<certctl_repository::Error>()
+                .is_some_and(certctl_repository::Error::is_contention),
+            _ => false,
+        }
+    }
+}
+
+/// Gives the refusals of a query that a use case expects their meaning.
+pub(crate) trait Expect<T>: Sized {
+    /// An absent row means that there is no `what` with this id.
+    fn or_not_found(self, what: &'static str, id: impl ToString) -> Result<T, Error>;
+    /// A taken key means this.
+    fn or_conflict(self, message: impl FnOnce() -> String) -> Result<T, Error>;
+}
+
+impl<T> Expect<T> for Result<T, certctl_repository::Error> {
+    fn or_not_found(self, what: &'static str, id: impl ToString) -> Result<T, Error> {
+        self.map_err(|error| match error {
+            certctl_repository::Error::NotFound => Error::not_found(what, id),
+            other => other.into(),
+        })
+    }
+
+    fn or_conflict(self, message: impl FnOnce() -> String) -> Result<T, Error> {
+        self.map_err(|error| match error {
+            certctl_repository::Error::AlreadyExists | certctl_repository::Error::Reference => {
+                Error::Conflict(message())
+            }
+            other => other.into(),
+        })
     }
 }

@@ -1,5 +1,29 @@
 #![doc = include_str!("../README.md")]
 
+pub mod access;
+pub mod agents;
+pub mod certificates;
+pub mod config;
+pub mod engine;
 mod error;
+pub mod exports;
+pub mod first_run;
+pub mod heartbeats;
+pub mod issuers;
+pub mod jobs;
+pub mod maintenance;
+pub mod metrics;
+pub mod renewals;
+pub mod revocations;
+mod secrets;
+mod services;
+pub mod teams;
+pub mod work;
 
+pub use certctl_repository::{
+    audit_events::AuditFilter,
+    certificates::{CertificateFilter, CertificateOrder},
+    jobs::JobFilter,
+};
 pub use error::Error;
+pub use services::Services;

@@ -1,0 +1,154 @@
+//! The jobs engine: claims, signs and completes in batches.
+//!
+//! A batch costs three commits however many jobs are in it: one claims the jobs, one records what is about to be signed, one
+//! stores what was signed together with everything that follows from it. In between no transaction is open and no lock is held.
+//!
+//! A worker that dies loses its lease and the jobs are taken up again by [`Services::recover_jobs`]. What was about to be signed
+//! is found recorded then: the same serial number, the same key and the same validity are asked for again, so that for one job
+//! there is at most one certificate, whenever the worker died. A worker that only seemed dead is refused by its old token.
+
+mod batch;
+pub(crate) mod request;
+pub(crate) mod wake;
+
+use std::time::Duration;
+
+use certctl_domain::serial::SerialNumber;
+use certctl_repository::{
+    jobs::claim::{self, ClaimedJob},
+    transaction,
+};
+use certctl_telemetry::ErrorChain;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Error, Services};
+
+/// What one pass of the processor did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// Jobs claimed.
+    pub claimed: usize,
+    /// Jobs that ended well.
+    pub completed: usize,
+    /// Jobs that failed.
+    pub failed: usize,
+    /// Renewals handed to agents.
+    pub awaiting_csr: usize,
+}
+
+impl std::ops::AddAssign for Pass {
+    fn add_assign(&mut self, other: Self) {
+        self.claimed += other.claimed;
+        self.completed += other.completed;
+        self.failed += other.failed;
+        self.awaiting_csr += other.awaiting_csr;
+    }
+}
+
+/// Batches that are under way at a time: one is signed while another waits for its commit. More would only wait for the same
+/// two cores and the same disk.
+const BATCHES_IN_FLIGHT: usize = 3;
+
+/// Where a server-made key is sealed for; the serial is known before the version is.
+pub(crate) fn key_place(serial: &SerialNumber) -> String {
+    format!("certificate_versions:encrypted_private_key:{serial}")
+}
+
+impl Services {
+    /// Waits until there is something to do.
+    pub async fn woken(&self) {
+        self.wake.rung().await;
+    }
+
+    /// Tells the workers of this process that there is something to do.
+    pub fn wake(&self) {
+        self.wake.ring();
+    }
+
+    /// Claims what is due and works it off, batch after batch, until nothing is due or the server stops. A stop lets the batches
+    /// under way end.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the database cannot be asked; what was claimed is taken up again when its lease runs out.
+    pub async fn process_jobs(&self, stop: &CancellationToken) -> Result<Pass, Error> {
+        self.recover_jobs().await?;
+        let mut total = Pass::default();
+        let mut running = FuturesUnordered::new();
+        let lanes = BATCHES_IN_FLIGHT.min(self.config.concurrency.max(1) as usize);
+        let mut dry = false;
+        loop {
+            while !dry && !stop.is_cancelled() && running.len() < lanes {
+                let batch = self.claim_batch().await?;
+                dry = batch.len() < self.batch_size();
+                if !batch.is_empty() {
+                    total.claimed += batch.len();
+                    let services = self.clone();
+                    // A task of its own: a pass that is dropped at its deadline does not cut a batch in half.
+                    running.push(tokio::spawn(async move { services.work_off(batch).await }));
+                }
+            }
+            match running.next().await {
+                Some(Ok(Ok(pass))) => total += pass,
+                Some(Ok(Err(error))) => {
+                    tracing::error!(error = %ErrorChain(&error), "a batch of jobs could not be ended; its lease will run out")
+                }
+                Some(Err(panic)) => {
+                    tracing::error!(error = %ErrorChain(&panic), "a batch of jobs panicked; its lease will run out")
+                }
+                None => break,
+            }
+        }
+        Ok(total)
+    }
+
+    fn batch_size(&self) -> usize {
+        (self.config.batch.max(1) as usize).min(self.config.claim_limit.max(1) as usize)
+    }
+
+    async fn claim_batch(&self) -> Result<Vec<ClaimedJob>, Error> {
+        let now = self.now();
+        let limit = i64::try_from(self.batch_size()).unwrap_or(i64::MAX);
+        transaction!(self.db, "claim jobs", conn => {
+            Ok::<_, Error>(claim::claim(conn, &self.config.instance, self.config.lease, limit, now).await?)
+        })
+    }
+
+    /// Works a batch off while its leases are prolonged, so that a slow CA does not lose it.
+    async fn work_off(&self, batch: Vec<ClaimedJob>) -> Result<Pass, Error> {
+        let done = CancellationToken::new();
+        let keeper = tokio::spawn(self.clone().keep_leases(done.clone()));
+        let _guard = done.drop_guard();
+        let outcome = batch::run(self, batch).await;
+        keeper.abort();
+        outcome
+    }
+
+    async fn keep_leases(self, done: CancellationToken) {
+        let every = (self.config.lease / 3).max(Duration::from_secs(1));
+        while done
+            .run_until_cancelled(tokio::time::sleep(every))
+            .await
+            .is_some()
+        {
+            let now = self.now();
+            let kept: Result<usize, Error> = transaction!(self.db, "extend leases", conn => {
+                Ok::<_, Error>(claim::extend_leases(conn, &self.config.instance, self.config.lease, now).await?)
+            });
+            if let Err(error) = kept {
+                tracing::warn!(error = %ErrorChain(&error), "leases could not be prolonged");
+            }
+        }
+    }
+
+    /// Gives back what this process holds, without counting the attempt; the last thing before the database is closed.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]; the leases then run out.
+    pub async fn release_jobs(&self) -> Result<usize, Error> {
+        let now = self.now();
+        transaction!(self.db, "release jobs", conn => {
+            Ok::<_, Error>(claim::release(conn, &self.config.instance, now).await?)
+        })
+    }
+}

@@ -1,0 +1,214 @@
+//! What may be signed for a certificate, and the request that says so to a CA.
+
+use certctl_domain::{
+    certificate::Certificate, name::SubjectAltName, ports::issuer::IssuanceRequest,
+    profile::Profile,
+};
+use certctl_pki::csr::Csr;
+use certctl_repository::intents::Intent;
+use regex::Regex;
+
+use crate::{Error, work::all_names};
+
+/// Checks an agent's request against the certificate and its profile: the names must be exactly those of the certificate, and
+/// the key one that the profile allows.
+///
+/// # Errors
+/// [`Error::Unprocessable`] saying what is not allowed.
+pub(crate) fn check_csr(
+    csr: &Csr,
+    certificate: &Certificate,
+    profile: Option<&Profile>,
+) -> Result<(), Error> {
+    let refuse = |problem: String| Err(Error::Unprocessable(problem));
+    if let Some(name) = csr.common_name()
+        && name != certificate.common_name.as_str()
+    {
+        return refuse(format!(
+            "the request is for {name:?}, the certificate is {:?}",
+            certificate.common_name.as_str()
+        ));
+    }
+    let names = all_names(certificate)?;
+    if let Some(foreign) = csr.sans().iter().find(|name| !names.contains(name)) {
+        return refuse(format!(
+            "the request names {foreign}, which the certificate does not"
+        ));
+    }
+    if let Some(missing) = names.iter().find(|name| {
+        !csr.sans().contains(name) && csr.common_name() != Some(name.to_string().as_str())
+    }) {
+        return refuse(format!(
+            "the request lacks {missing}, which the certificate names"
+        ));
+    }
+    check_key(csr, profile)?;
+    check_names(&names, profile)
+}
+
+fn check_key(csr: &Csr, profile: Option<&Profile>) -> Result<(), Error> {
+    let (algorithm, bits) = (csr.key_algorithm(), csr.key_bits());
+    let admitted = match profile {
+        Some(profile) => profile.admits_key(algorithm, bits),
+        None => csr.public_key().check_strength().is_ok(),
+    };
+    if admitted {
+        Ok(())
+    } else {
+        Err(Error::Unprocessable(format!(
+            "a key of {algorithm} with {bits} bits is not allowed here"
+        )))
+    }
+}
+
+/// Checks names against the patterns of a profile (model §3.4).
+///
+/// # Errors
+/// [`Error::Unprocessable`] naming the name that matches no pattern.
+pub(crate) fn check_names(
+    names: &[SubjectAltName],
+    profile: Option<&Profile>,
+) -> Result<(), Error> {
+    let Some(profile) = profile else {
+        return Ok(());
+    };
+    if !profile.enabled {
+        return Err(Error::Unprocessable(format!(
+            "profile {} is disabled",
+            profile.id
+        )));
+    }
+    let patterns = profile
+        .required_san_patterns
+        .iter()
+        .map(|pattern| compile(pattern))
+        .collect::<Result<Vec<_>, _>>()?;
+    for name in names {
+        let text = name.to_string();
+        match name {
+            SubjectAltName::Uri(uri) if !profile.spiffe_uri_pattern.is_empty() => {
+                if !matches_spiffe(&profile.spiffe_uri_pattern, uri) {
+                    return Err(Error::Unprocessable(format!(
+                        "{uri} does not match {}",
+                        profile.spiffe_uri_pattern
+                    )));
+                }
+            }
+            SubjectAltName::Ip(_) => {}
+            _ if patterns.is_empty() || patterns.iter().any(|pattern| pattern.is_match(&text)) => {}
+            _ => {
+                return Err(Error::Unprocessable(format!(
+                    "{text} matches no pattern of profile {}",
+                    profile.id
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Compiles a pattern of a profile; bounded, since whoever edits profiles chooses it.
+///
+/// # Errors
+/// [`Error::Unprocessable`] for one that is no regular expression or grows too large.
+pub(crate) fn compile(pattern: &str) -> Result<Regex, Error> {
+    regex::RegexBuilder::new(pattern)
+        .size_limit(1 << 20)
+        .build()
+        .map_err(|_| {
+            Error::Unprocessable(format!(
+                "{pattern:?} is not a regular expression that can be used"
+            ))
+        })
+}
+
+/// `*` stands for any text within one path segment or at the end for the rest.
+fn matches_spiffe(pattern: &str, uri: &str) -> bool {
+    let mut rest = uri;
+    let mut pieces = pattern.split('*').peekable();
+    if let Some(first) = pieces.next() {
+        let Some(after) = rest.strip_prefix(first) else {
+            return false;
+        };
+        rest = after;
+        if pieces.peek().is_none() {
+            return rest.is_empty();
+        }
+    }
+    while let Some(piece) = pieces.next() {
+        if pieces.peek().is_none() {
+            return !rest.is_empty() && rest.ends_with(piece);
+        }
+        let Some(at) = rest.find(piece) else {
+            return false;
+        };
+        rest = &rest[at + piece.len()..];
+    }
+    true
+}
+
+/// The request for what an intent and its certificate say; the same one each time it is made.
+///
+/// # Errors
+/// [`Error::Unprocessable`] when the certificate's names violate its profile by now.
+pub(crate) fn build(
+    intent: &Intent,
+    certificate: &Certificate,
+    profile: Option<&Profile>,
+) -> Result<IssuanceRequest, Error> {
+    let sans = all_names(certificate)?;
+    check_names(&sans, profile)?;
+    Ok(IssuanceRequest {
+        common_name: certificate.common_name.to_string(),
+        sans,
+        spki_der: intent.spki.clone(),
+        csr_pem: intent.csr_pem.clone(),
+        ekus: profile
+            .map(|profile| profile.allowed_ekus.clone())
+            .unwrap_or_default(),
+        max_ttl_seconds: profile.map_or(0, |profile| profile.max_ttl_seconds),
+        must_staple: profile.is_some_and(|profile| profile.must_staple),
+        serial: intent.serial_number.clone(),
+        not_before: intent.not_before,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{compile, matches_spiffe};
+
+    #[test]
+    fn spiffe_patterns_match_by_their_wildcard() {
+        assert!(matches_spiffe(
+            "spiffe://example.com/workload/*",
+            "spiffe://example.com/workload/api"
+        ));
+        assert!(!matches_spiffe(
+            "spiffe://example.com/workload/*",
+            "spiffe://example.com/workload/"
+        ));
+        assert!(!matches_spiffe(
+            "spiffe://example.com/workload/*",
+            "spiffe://evil.example/workload/api"
+        ));
+        assert!(matches_spiffe(
+            "spiffe://example.com/a",
+            "spiffe://example.com/a"
+        ));
+        assert!(!matches_spiffe(
+            "spiffe://example.com/a",
+            "spiffe://example.com/ab"
+        ));
+        assert!(matches_spiffe(
+            "spiffe://example.com/*/x",
+            "spiffe://example.com/ns/x"
+        ));
+    }
+
+    #[test]
+    fn patterns_are_bounded() {
+        assert!(compile(r".*\.example\.com$").is_ok());
+        assert!(compile("(").is_err());
+        assert!(compile("(a{1000}){1000}").is_err());
+    }
+}

@@ -1,0 +1,77 @@
+//! What a database gets once in its life: the first key, shown once.
+
+use certctl_domain::{
+    access::{ActorType, ApiKey, Scope, SeededRole},
+    audit::EventCategory,
+    id::{ActorRoleId, ApiKeyId, RoleId},
+    secret::Secret,
+};
+use certctl_repository::{api_keys, installation, roles, transaction};
+use serde_json::json;
+
+use crate::{
+    Error, Services,
+    access::key_hash,
+    services::{event, record},
+};
+
+/// The name of the first administrator's key.
+pub const FIRST_KEY: &str = "admin";
+
+impl Services {
+    /// Makes the first administrator's key where nobody could get in otherwise; nothing when it was made before or the
+    /// configuration names keys. The key is in no other place: whoever loses it makes a new database or configures one.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the database cannot be written.
+    pub async fn make_first_key(&self) -> Result<Option<Secret>, Error> {
+        if self.config.auth_none || !self.config.api_keys.is_empty() {
+            return Ok(None);
+        }
+        let now = self.now();
+        let key = Secret::new(random_key()?);
+        let row = ApiKey {
+            id: ApiKeyId::generate(now),
+            name: FIRST_KEY.to_owned(),
+            key_hash: key_hash(key.expose()),
+            admin: true,
+            created_by: "system".to_owned(),
+            created_at: now,
+            expires_at: None,
+            last_used_at: None,
+        };
+        let role_id = RoleId::from_stored(SeededRole::Admin.id());
+        let made = transaction!(self.db, "make first key", conn => {
+            if roles::an_admin_exists(conn).await? || !installation::claim(conn, "first_key", FIRST_KEY, now).await? {
+                return Ok(false);
+            }
+            api_keys::insert(conn, &row).await?;
+            let grant = roles::NewGrant {
+                id: ActorRoleId::generate(now),
+                actor_id: FIRST_KEY,
+                actor_type: ActorType::ApiKey,
+                role_id: &role_id,
+                scope: Scope::Global,
+                granted_by: "system",
+                granted_at: now,
+                expires_at: None,
+            };
+            roles::grant(conn, &grant).await?;
+            let system = certctl_domain::access::Actor::system();
+            record(conn, event(&system, EventCategory::Auth, "bootstrap.consume", ("api_key", row.id.as_str()), json!({}), now)).await?;
+            Ok::<_, Error>(true)
+        })?;
+        self.access.clear();
+        Ok(made.then_some(key))
+    }
+}
+
+/// 256 random bits as hex.
+pub(crate) fn random_key() -> Result<String, Error> {
+    use ring::rand::SecureRandom as _;
+    let mut bytes = [0_u8; 32];
+    ring::rand::SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| Error::internal("the system gave no random bytes"))?;
+    Ok(hex::encode(bytes))
+}

@@ -1,0 +1,3 @@
+//! Issuers.
+
+pub(crate) mod registry;

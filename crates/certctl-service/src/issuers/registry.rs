@@ -1,0 +1,145 @@
+//! Connected issuers, kept for as long as their rows do not change.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use certctl_domain::{
+    id::IssuerId,
+    issuer,
+    ports::issuer::{Issuer, IssuerError, IssuerFactory},
+    time::Timestamp,
+};
+use certctl_repository::issuers;
+
+use crate::{Error, Services, error::Expect as _, secrets};
+
+/// How long a row is believed to be unchanged.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Connects to issuers and keeps the connections.
+pub(crate) struct IssuerRegistry {
+    factory: Arc<dyn IssuerFactory>,
+    connected: Mutex<HashMap<IssuerId, Entry>>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    issuer: Arc<dyn Issuer>,
+    kind: issuer::IssuerType,
+    enabled: bool,
+    updated_at: Timestamp,
+    seen_at: Timestamp,
+}
+
+/// An issuer that can be asked.
+#[derive(Clone)]
+pub(crate) struct Connected {
+    /// The connection.
+    pub(crate) issuer: Arc<dyn Issuer>,
+    /// Its kind.
+    pub(crate) kind: issuer::IssuerType,
+    /// Whether it may issue.
+    pub(crate) enabled: bool,
+}
+
+impl IssuerRegistry {
+    pub(crate) fn new(factory: Arc<dyn IssuerFactory>) -> Self {
+        Self {
+            factory,
+            connected: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn factory(&self) -> &dyn IssuerFactory {
+        &*self.factory
+    }
+
+    /// Forgets an issuer whose row changed.
+    pub(crate) fn forget(&self, id: &IssuerId) {
+        self.connected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(id);
+    }
+
+    fn get(&self, id: &IssuerId) -> Option<Entry> {
+        self.connected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(id)
+            .cloned()
+    }
+
+    fn put(&self, id: IssuerId, entry: Entry) {
+        self.connected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, entry);
+    }
+}
+
+/// Why an issuer is not at hand.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// The row or its secrets could not be read.
+    #[error(transparent)]
+    Row(#[from] Error),
+    /// The third party, or its configuration.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
+}
+
+impl Services {
+    /// An issuer, connected; the row is asked for changes at most once a second.
+    pub(crate) async fn connected_issuer(&self, id: &IssuerId) -> Result<Connected, ConnectError> {
+        let now = self.now();
+        let known = self.issuers.get(id);
+        if let Some(entry) = &known
+            && now.since(entry.seen_at) < FRESH
+        {
+            return Ok(Connected {
+                issuer: Arc::clone(&entry.issuer),
+                kind: entry.kind,
+                enabled: entry.enabled,
+            });
+        }
+        let row = issuers::find(&mut self.read().await?, id)
+            .await
+            .or_not_found("issuer", id)?;
+        let issuer = match known {
+            Some(entry) if entry.updated_at == row.updated_at => entry.issuer,
+            _ => self.connect(&row).await?,
+        };
+        let entry = Entry {
+            issuer: Arc::clone(&issuer),
+            kind: row.issuer_type,
+            enabled: row.enabled,
+            updated_at: row.updated_at,
+            seen_at: now,
+        };
+        self.issuers.put(id.clone(), entry);
+        Ok(Connected {
+            issuer,
+            kind: row.issuer_type,
+            enabled: row.enabled,
+        })
+    }
+
+    async fn connect(&self, row: &issuer::Issuer) -> Result<Arc<dyn Issuer>, ConnectError> {
+        let place = secrets::issuer_place(&row.id);
+        let config = secrets::open(
+            &row.config,
+            row.encrypted_config.as_deref(),
+            self.sealer.as_deref(),
+            &place,
+        )?;
+        Ok(self
+            .issuers
+            .factory()
+            .connect(&row.id, row.issuer_type, &config)
+            .await?)
+    }
+}

@@ -1,0 +1,180 @@
+//! Jobs as operators see them: reading, calling off, and what was seen of deployments.
+
+use certctl_domain::{
+    access::{Actor, Permission},
+    audit::EventCategory,
+    id::{JobId, TargetId},
+    job::{Job, JobEvent, JobType, VerificationStatus},
+    page::{Page, PageRequest},
+    time::Timestamp,
+    validation::{InvalidField, optional_text},
+};
+use certctl_repository::{
+    approvals,
+    jobs::{self, JobChange, JobFilter, agent},
+    renewals, transaction,
+};
+use serde_json::json;
+
+use crate::{
+    Error, Services,
+    error::Expect as _,
+    services::{authorise, event, record},
+};
+
+/// What an agent says it saw at a target.
+#[derive(Debug, Clone, Default)]
+pub struct VerificationInput {
+    /// The target; required.
+    pub target_id: String,
+    /// What should be served: SHA-256 of the leaf, lowercase hex.
+    pub expected_fingerprint: String,
+    /// What is served; empty when nothing could be seen.
+    pub actual_fingerprint: String,
+    /// Whether they are the same.
+    pub verified: bool,
+    /// Why nothing could be seen.
+    pub error: Option<String>,
+}
+
+impl Services {
+    /// Lists jobs, newest first.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] without `job.read`.
+    pub async fn list_jobs(
+        &self,
+        actor: &Actor,
+        filter: JobFilter,
+        page: PageRequest,
+    ) -> Result<Page<Job>, Error> {
+        authorise(actor, Permission::JobRead)?;
+        Ok(jobs::list(&mut self.read().await?, filter, page).await?)
+    }
+
+    /// Reads a job.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] without `job.read`, [`Error::NotFound`].
+    pub async fn get_job(&self, actor: &Actor, id: &JobId) -> Result<Job, Error> {
+        authorise(actor, Permission::JobRead)?;
+        jobs::find(&mut self.read().await?, id)
+            .await
+            .or_not_found("job", id)
+    }
+
+    /// Calls a job off; the certificate of a renewal goes back to the state its expiry says, and a request for approval ends.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] without `job.cancel`, [`Error::NotFound`], [`Error::Conflict`] when it has ended already.
+    pub async fn cancel_job(&self, actor: &Actor, id: &JobId) -> Result<(), Error> {
+        authorise(actor, Permission::JobCancel)?;
+        let now = self.now();
+        transaction!(self.db, "cancel job", conn => {
+            let job = jobs::find(conn, id).await.or_not_found("job", id)?;
+            let to = job.status.transition(JobEvent::Cancel).map_err(|refused| Error::Conflict(refused.to_string()))?;
+            let change = JobChange { id, from: job.status, to, error: Some("cancelled"), next_attempt_at: None, now };
+            if !jobs::change(conn, &change).await? {
+                return Err(Error::Conflict("the job changed at the same moment".to_owned()));
+            }
+            approvals::close_for_job(conn, id, "rejected", actor.id(), "the job was cancelled", now).await?;
+            if let (JobType::Renewal | JobType::Issuance, Some(certificate)) = (job.job_type, &job.certificate_id) {
+                renewals::restore_status(conn, std::slice::from_ref(certificate), now).await?;
+            }
+            record(conn, event(actor, EventCategory::CertLifecycle, "job_cancelled", ("job", id.as_str()), json!({}), now)).await?;
+            Ok::<_, Error>(())
+        })
+    }
+
+    /// Stores what was seen at a target after a deployment.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] without `verification.run`, [`Error::NotFound`], [`Error::NotYours`] for another agent's job,
+    /// [`Error::Invalid`] for a fingerprint that is none.
+    pub async fn verify_job(
+        &self,
+        actor: &Actor,
+        id: &JobId,
+        input: VerificationInput,
+    ) -> Result<Timestamp, Error> {
+        authorise(actor, Permission::VerificationRun)?;
+        let now = self.now();
+        let failed = input
+            .error
+            .as_deref()
+            .is_some_and(|error| !error.is_empty());
+        let target = TargetId::parse(&input.target_id)
+            .map_err(|error| InvalidField::new("target_id", error.to_string()))?;
+        check_fingerprint("expected_fingerprint", &input.expected_fingerprint, failed)?;
+        check_fingerprint("actual_fingerprint", &input.actual_fingerprint, failed)?;
+        let error = input
+            .error
+            .as_deref()
+            .map(|error| optional_text("error", error, 4096))
+            .transpose()?;
+        // What is claimed must be what the fingerprints say.
+        let served = input.verified
+            && !input.actual_fingerprint.is_empty()
+            && input.expected_fingerprint == input.actual_fingerprint;
+        let seen = agent::Verification {
+            status: if served {
+                VerificationStatus::Success
+            } else {
+                VerificationStatus::Failed
+            },
+            expected: &input.expected_fingerprint,
+            actual: &input.actual_fingerprint,
+            error: error.as_deref(),
+            at: now,
+        };
+        transaction!(self.db, "verify job", conn => {
+            let job = jobs::find(conn, id).await.or_not_found("job", id)?;
+            if let Some(agent) = &job.agent_id {
+                crate::access::own_agent_only(actor, agent)?;
+            }
+            if job.target_id.as_ref() != Some(&target) {
+                return Err(InvalidField::new("target_id", "is not the target of this job").into());
+            }
+            agent::set_verification(conn, id, &seen).await?;
+            let action = if served { "job_verification_success" } else { "job_verification_failed" };
+            let details = json!({"target_id": target.as_str(), "expected": seen.expected, "actual": seen.actual});
+            record(conn, event(actor, EventCategory::CertLifecycle, action, ("job", id.as_str()), details, now)).await?;
+            Ok::<_, Error>(now)
+        })
+    }
+
+    /// Reads what was seen at a target.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] without `verification.read`, [`Error::NotFound`] when there is no job or nothing was looked at.
+    pub async fn get_verification(&self, actor: &Actor, id: &JobId) -> Result<Job, Error> {
+        authorise(actor, Permission::VerificationRead)?;
+        let job = jobs::find(&mut self.read().await?, id)
+            .await
+            .or_not_found("job", id)?;
+        if job.verified_at.is_none() {
+            return Err(Error::not_found("verification of job", id));
+        }
+        Ok(job)
+    }
+}
+
+/// SHA-256 as lowercase hex; empty only when the look itself failed.
+fn check_fingerprint(
+    field: &'static str,
+    text: &str,
+    may_be_empty: bool,
+) -> Result<(), InvalidField> {
+    let is_hex = text.len() == 64
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    if is_hex || (text.is_empty() && may_be_empty) {
+        Ok(())
+    } else {
+        Err(InvalidField::new(
+            field,
+            "is not a SHA-256 in lowercase hex",
+        ))
+    }
+}

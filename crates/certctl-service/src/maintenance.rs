@@ -1,0 +1,177 @@
+//! What the loops keep in order: leases that ran out, retries, time-outs, silent agents. Each is one statement over all rows it
+//! concerns, with its audit rows from what the statement returned.
+
+use std::time::Duration;
+
+use certctl_domain::{
+    access::Actor,
+    agent::DEPLOYABLE_WITHIN,
+    audit::{AuditEvent, EventCategory},
+    id::CertificateId,
+    job::{DEFAULT_RETRY_INTERVAL, retry_delay},
+    time::Timestamp,
+};
+use certctl_repository::{
+    Conn, agents, approvals, audit_events,
+    jobs::{
+        claim::{self, Swept},
+        complete,
+    },
+    transaction,
+};
+use serde_json::{Value, json};
+
+use crate::{Error, Services, renewals::jitter, services::event};
+
+/// What a sweep of time-outs found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Renewals for which no request came.
+    pub csr: usize,
+    /// Jobs that nobody approved.
+    pub approval: usize,
+    /// Deployments whose agent fell silent.
+    pub silent_agent: usize,
+}
+
+impl Services {
+    /// Takes up jobs whose worker died.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn recover_jobs(&self) -> Result<usize, Error> {
+        let now = self.now();
+        let swept = transaction!(self.db, "recover jobs", conn => {
+            let swept = claim::recover(conn, now).await?;
+            if !swept.is_empty() {
+                let failed = with_status(&swept, "Failed");
+                complete::fail_certificates(conn, &failed, now).await?;
+                audit(conn, "job_timeout", &swept, |one| json!({"old_status": "Running", "new_status": one.status, "timeout_reason": "lease_expired"}), now).await?;
+            }
+            Ok::<_, Error>(swept)
+        })?;
+        if !swept.is_empty() {
+            tracing::warn!(
+                jobs = swept.len(),
+                "jobs of a worker that died were taken up again"
+            );
+        }
+        Ok(swept.len())
+    }
+
+    /// Makes failed jobs due again whose time has come.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn retry_jobs(&self) -> Result<usize, Error> {
+        let now = self.now();
+        let swept = transaction!(self.db, "retry jobs", conn => {
+            let swept = claim::retry_due(conn, now).await?;
+            audit(conn, "job_retry", &swept, |one| json!({"old_status": "Failed", "new_status": one.status,
+                "attempts": one.attempts, "max_attempts": one.max_attempts}), now).await?;
+            Ok::<_, Error>(swept)
+        })?;
+        if !swept.is_empty() {
+            self.wake.ring();
+        }
+        Ok(swept.len())
+    }
+
+    /// Ends what has waited too long.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn time_out_jobs(&self) -> Result<Timeouts, Error> {
+        Ok(Timeouts {
+            csr: self
+                .expire(
+                    "AwaitingCSR",
+                    "csr_timeout",
+                    self.config.awaiting_csr_timeout,
+                )
+                .await?,
+            approval: self
+                .expire(
+                    "AwaitingApproval",
+                    "approval_timeout",
+                    self.config.awaiting_approval_timeout,
+                )
+                .await?,
+            silent_agent: self.reap_silent_agents().await?,
+        })
+    }
+
+    async fn expire(
+        &self,
+        state: &'static str,
+        reason: &'static str,
+        after: Duration,
+    ) -> Result<usize, Error> {
+        let now = self.now();
+        transaction!(self.db, "expire waiting jobs", conn => {
+            let swept = claim::expire_waiting(conn, state, reason, now - after, now).await?;
+            let certificates = with_status(&swept, "Failed");
+            complete::fail_certificates(conn, &certificates, now).await?;
+            for one in swept.iter().filter(|_| state == "AwaitingApproval") {
+                approvals::close_for_job(conn, &one.id, "expired", "system-reaper", reason, now).await?;
+            }
+            let hours = after.as_secs() / 3600;
+            audit(conn, "job_timeout", &swept, |one| json!({"old_status": state, "new_status": one.status,
+                "timeout_reason": reason, "age_hours": hours}), now).await?;
+            Ok::<_, Error>(swept.len())
+        })
+    }
+
+    async fn reap_silent_agents(&self) -> Result<usize, Error> {
+        let now = self.now();
+        let again = now + retry_delay(1, DEFAULT_RETRY_INTERVAL, jitter());
+        transaction!(self.db, "reap jobs of silent agents", conn => {
+            let swept = claim::reap_of_silent_agents(conn, now - DEPLOYABLE_WITHIN, again, now).await?;
+            audit(conn, "job_offline_agent_reap", &swept, |_| json!({"timeout_reason": "agent_offline"}), now).await?;
+            Ok::<_, Error>(swept.len())
+        })
+    }
+
+    /// Marks agents as offline that were not heard of.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn check_agents(&self) -> Result<usize, Error> {
+        let threshold = self.now() - self.config.agent_offline_after;
+        transaction!(self.db, "mark agents offline", conn => {
+            Ok::<_, Error>(agents::mark_offline(conn, threshold).await?)
+        })
+    }
+}
+
+fn with_status(swept: &[Swept], status: &str) -> Vec<CertificateId> {
+    swept
+        .iter()
+        .filter(|one| one.status == status)
+        .filter_map(|one| one.certificate_id.clone())
+        .collect()
+}
+
+async fn audit(
+    conn: &mut Conn,
+    action: &str,
+    swept: &[Swept],
+    details: impl Fn(&Swept) -> Value,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let system = Actor::system();
+    let events: Vec<AuditEvent> = swept
+        .iter()
+        .map(|one| {
+            event(
+                &system,
+                EventCategory::CertLifecycle,
+                action,
+                ("job", one.id.as_str()),
+                details(one),
+                now,
+            )
+        })
+        .collect();
+    Ok(audit_events::insert_all(conn, &events).await?)
+}

@@ -1,0 +1,78 @@
+//! What the use cases count, and the counts that come from the database.
+
+use std::time::Duration;
+
+use certctl_domain::{
+    access::{Actor, Permission},
+    issuer::IssuerType,
+    job::JobStatus,
+    ports::issuer::{IssuedCertificate, IssuerError},
+    target::TargetType,
+};
+use certctl_repository::metrics::{self as counted, Counts};
+use certctl_telemetry::metrics_names as names;
+use metrics::{counter, histogram};
+use serde_json::Value;
+
+use crate::{Error, Services, services::authorise};
+
+impl Services {
+    /// Counts everything there is, by one aggregate for each table.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] without `metrics.read`.
+    pub async fn counts(&self, actor: &Actor) -> Result<Counts, Error> {
+        authorise(actor, Permission::MetricsRead)?;
+        Ok(counted::counts(&mut self.read().await?, self.now()).await?)
+    }
+}
+
+/// Counts what an issuer answered to one batch.
+pub(crate) fn observe_issuance(
+    kind: IssuerType,
+    took: Duration,
+    answers: &[Result<IssuedCertificate, IssuerError>],
+) {
+    let kind = kind.as_str();
+    for answer in answers {
+        let outcome = if answer.is_ok() { "success" } else { "failure" };
+        counter!(names::ISSUANCE_TOTAL.name, "issuer_type" => kind, "outcome" => outcome)
+            .increment(1);
+        if let Err(error) = answer {
+            counter!(names::ISSUANCE_FAILURES_TOTAL.name, "issuer_type" => kind, "error_class" => error.class()).increment(1);
+        }
+        histogram!(names::ISSUANCE_DURATION_SECONDS.name, "issuer_type" => kind)
+            .record(took.as_secs_f64());
+    }
+}
+
+/// Counts how a deployment ended, by the report of its agent (targets §2).
+pub(crate) fn count_deployment(target: TargetType, status: JobStatus, report: Option<&Value>) {
+    let target = target.as_str();
+    let result = match status {
+        JobStatus::Completed => "success",
+        JobStatus::Failed => "failure",
+        _ => return,
+    };
+    counter!(names::DEPLOY_ATTEMPTS_TOTAL.name, "target_type" => target, "result" => result)
+        .increment(1);
+    let field = |name: &str| report.and_then(|report| report.get(name));
+    let text = |name: &str| field(name).and_then(Value::as_str);
+    let failures = match text("outcome") {
+        Some("validate_failed") => Some(&names::DEPLOY_VALIDATE_FAILURES_TOTAL),
+        Some("reload_failed") => Some(&names::DEPLOY_RELOAD_FAILURES_TOTAL),
+        Some("verify_failed") => Some(&names::DEPLOY_POST_VERIFY_FAILURES_TOTAL),
+        _ => None,
+    };
+    if let Some(metric) = failures {
+        counter!(metric.name, "target_type" => target).increment(1);
+    }
+    match text("rollback") {
+        Some("restored") => counter!(names::DEPLOY_ROLLBACK_TOTAL.name, "target_type" => target, "outcome" => "restored").increment(1),
+        Some("also_failed") => counter!(names::DEPLOY_ROLLBACK_TOTAL.name, "target_type" => target, "outcome" => "also_failed").increment(1),
+        _ => {}
+    }
+    if field("idempotent").and_then(Value::as_bool) == Some(true) {
+        counter!(names::DEPLOY_IDEMPOTENT_SKIP_TOTAL.name, "target_type" => target).increment(1);
+    }
+}

@@ -1,0 +1,348 @@
+//! Renewals: asked for by somebody, or found due by the scan.
+
+use std::time::Duration;
+
+use certctl_domain::{
+    access::{Actor, Permission},
+    audit::{AuditEvent, EventCategory},
+    certificate::{Certificate, CertificateEvent, CertificateStatus},
+    id::{CertificateId, JobId, TargetId},
+    job::{JobStatus, JobType},
+    profile::Profile,
+    time::Timestamp,
+    validation::InvalidField,
+};
+use certctl_repository::{
+    Conn, approvals, audit_events, certificates,
+    jobs::{self, NewJob},
+    profiles, renewal_policies, renewals, targets, transaction, versions,
+};
+use serde_json::json;
+
+use crate::{
+    Error, Services,
+    config::KeygenMode,
+    error::Expect as _,
+    services::{authorise, event, record},
+};
+
+/// Certificates that one step of the scan enqueues, in one transaction.
+const SCAN_STEP: i64 = 1000;
+
+/// What a renewal that was asked for became.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenewalTriggered {
+    /// The job.
+    pub job_id: JobId,
+    /// The request that waits for a second person, if one must agree.
+    pub approval_id: Option<String>,
+}
+
+/// What a scan did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ScanSummary {
+    /// Renewals enqueued.
+    pub enqueued: usize,
+    /// Certificates found past their end.
+    pub expired: usize,
+    /// Certificates found inside their window.
+    pub expiring: usize,
+    /// Rows of others whose renewal was planned.
+    pub planned: usize,
+}
+
+impl Services {
+    /// Asks for a renewal, or for the first issuance where nothing is issued yet.
+    ///
+    /// A renewal that is under way already is answered with its job when `force` is set, so that asking twice never signs twice.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] without `cert.issue`, [`Error::NotFound`], [`Error::BadRequest`] for one that is archived, revoked, or
+    /// expired without `force`, [`Error::Conflict`] while a renewal is under way without `force`.
+    pub async fn renew_certificate(
+        &self,
+        actor: &Actor,
+        id: &CertificateId,
+        force: bool,
+    ) -> Result<RenewalTriggered, Error> {
+        authorise(actor, Permission::CertIssue)?;
+        let now = self.now();
+        let triggered = transaction!(self.db, "renew certificate", conn => {
+            let certificate = certificates::find_for_update(conn, id).await.or_not_found("certificate", id)?;
+            let next = admit(&certificate, force)?;
+            if let Some(open) = jobs::open_renewal(conn, id).await? {
+                return if force {
+                    Ok(RenewalTriggered { job_id: open.id, approval_id: None })
+                } else {
+                    Err(Error::Conflict("a renewal of this certificate is under way".to_owned()))
+                };
+            }
+            certificates::set_status(conn, id, certificate.status, next, now).await?;
+            let triggered = self.enqueue(conn, actor, &certificate, now).await?;
+            let details = json!({"job_id": triggered.job_id.as_str(), "force": force});
+            record(conn, event(actor, EventCategory::CertLifecycle, "renewal_triggered", ("certificate", id.as_str()), details, now)).await?;
+            Ok::<_, Error>(triggered)
+        })?;
+        self.wake.ring();
+        Ok(triggered)
+    }
+
+    /// Makes the job of one renewal, in the state its profile and the key mode say.
+    async fn enqueue(
+        &self,
+        conn: &mut Conn,
+        actor: &Actor,
+        certificate: &Certificate,
+        now: Timestamp,
+    ) -> Result<RenewalTriggered, Error> {
+        let policy = renewal_policies::find(conn, &certificate.renewal_policy_id).await?;
+        let profile = match &certificate.profile_id {
+            Some(id) => Some(profiles::find(conn, id).await?),
+            None => None,
+        };
+        let gated = profile
+            .as_ref()
+            .is_some_and(|profile| profile.requires_approval);
+        let job = NewJob {
+            id: JobId::generate(now),
+            job_type: if certificate.expires_at.is_none() {
+                JobType::Issuance
+            } else {
+                JobType::Renewal
+            },
+            certificate_id: certificate.id.clone(),
+            target_id: None,
+            agent_id: None,
+            status: self.first_status(gated),
+            max_attempts: policy.max_retries.max(1),
+            created_at: now,
+        };
+        jobs::insert_all(conn, std::slice::from_ref(&job))
+            .await
+            .or_conflict(|| "a renewal of this certificate is under way".to_owned())?;
+        let approval_id = match profile.filter(|_| gated) {
+            Some(profile) => {
+                Some(request_approval(conn, actor, certificate, &profile, &job.id, now).await?)
+            }
+            None => None,
+        };
+        Ok(RenewalTriggered {
+            job_id: job.id,
+            approval_id,
+        })
+    }
+
+    /// The state a renewal begins in, first that applies (api §11.3).
+    fn first_status(&self, gated: bool) -> JobStatus {
+        match self.config.keygen_mode {
+            _ if gated => JobStatus::AwaitingApproval,
+            KeygenMode::Agent => JobStatus::AwaitingCsr,
+            KeygenMode::Server => JobStatus::Pending,
+        }
+    }
+
+    /// Asks for the latest version to be brought to one target or to all the certificate is mapped to.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] without `cert.edit`, [`Error::NotFound`], [`Error::Invalid`] for a target it is not mapped to,
+    /// [`Error::Conflict`] while nothing is issued.
+    pub async fn deploy_certificate(
+        &self,
+        actor: &Actor,
+        id: &CertificateId,
+        target: Option<&str>,
+    ) -> Result<Vec<JobId>, Error> {
+        authorise(actor, Permission::CertEdit)?;
+        let now = self.now();
+        let made = transaction!(self.db, "deploy certificate", conn => {
+            let certificate = certificates::find(conn, id).await.or_not_found("certificate", id)?;
+            let wanted = wanted_targets(&certificate, target)?;
+            if versions::latest(conn, id).await?.is_none() {
+                return Err(Error::Conflict("nothing is issued for this certificate yet".to_owned()));
+            }
+            let policy = renewal_policies::find(conn, &certificate.renewal_policy_id).await?;
+            let new: Vec<NewJob> = targets::find_many(conn, &wanted)
+                .await?
+                .into_iter()
+                .filter(|target| target.enabled && target.retired_at.is_none())
+                .map(|target| deployment(id, target.id, target.agent_id, policy.max_retries, now))
+                .collect();
+            jobs::insert_all(conn, &new).await?;
+            let details = json!({"jobs": new.len()});
+            record(conn, event(actor, EventCategory::CertLifecycle, "deployment_triggered", ("certificate", id.as_str()), details, now)).await?;
+            Ok::<_, Error>(new.into_iter().map(|job| job.id).collect::<Vec<_>>())
+        })?;
+        Ok(made)
+    }
+
+    /// Finds what is due and enqueues it: a few statements for each thousand, none for each certificate. Also brings states up
+    /// to date with the clock.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]; what was enqueued stays so.
+    pub async fn scan_renewals(&self) -> Result<ScanSummary, Error> {
+        let mut summary = ScanSummary::default();
+        summary.planned = transaction!(self.db, "plan renewals", conn => {
+            Ok::<_, Error>(renewals::plan_unplanned(conn).await?)
+        })?;
+        loop {
+            let enqueued = self.scan_step().await?;
+            summary.enqueued += enqueued;
+            if enqueued > 0 {
+                self.wake.ring();
+            }
+            if (enqueued as i64) < SCAN_STEP {
+                break;
+            }
+        }
+        let now = self.now();
+        (summary.expired, summary.expiring) = transaction!(self.db, "apply expiry", conn => {
+            Ok::<_, Error>(renewals::apply_expiry(conn, now).await?)
+        })?;
+        Ok(summary)
+    }
+
+    async fn scan_step(&self) -> Result<usize, Error> {
+        let now = self.now();
+        let system = Actor::system();
+        transaction!(self.db, "enqueue due renewals", conn => {
+            let due = renewals::due(conn, SCAN_STEP, now).await?;
+            let ids: Vec<CertificateId> = due.iter().map(|one| one.id.clone()).collect();
+            let mut new = Vec::with_capacity(due.len());
+            let mut events: Vec<AuditEvent> = Vec::with_capacity(due.len());
+            for one in &due {
+                let job = NewJob {
+                    id: JobId::generate(now),
+                    job_type: if one.is_first { JobType::Issuance } else { JobType::Renewal },
+                    certificate_id: one.id.clone(),
+                    target_id: None,
+                    agent_id: None,
+                    status: self.first_status(one.requires_approval),
+                    max_attempts: one.max_retries.max(1),
+                    created_at: now,
+                };
+                let details = json!({"job_id": job.id.as_str(), "renewal_trigger": "policy"});
+                events.push(event(&system, EventCategory::CertLifecycle, "renewal_job_created", ("certificate", one.id.as_str()), details, now));
+                new.push(job);
+            }
+            jobs::insert_all(conn, &new).await?;
+            for (one, job) in due.iter().zip(&new).filter(|(one, _)| one.requires_approval) {
+                let certificate = certificates::find(conn, &one.id).await?;
+                if let Some(profile) = &one.profile_id {
+                    let profile = profiles::find(conn, profile).await?;
+                    request_approval(conn, &system, &certificate, &profile, &job.id, now).await?;
+                }
+            }
+            renewals::mark_in_progress(conn, &ids, now).await?;
+            audit_events::insert_all(conn, &events).await?;
+            Ok::<_, Error>(due.len())
+        })
+    }
+}
+
+/// Whether a certificate may be renewed now, and the state it goes to (api §11.3).
+fn admit(certificate: &Certificate, force: bool) -> Result<CertificateStatus, Error> {
+    certificate
+        .status
+        .transition(CertificateEvent::Renew { force })
+        .map_err(|refused| match refused.from {
+            CertificateStatus::RenewalInProgress => {
+                Error::Conflict("a renewal of this certificate is under way".to_owned())
+            }
+            CertificateStatus::Expired => {
+                Error::BadRequest("the certificate is expired; renew it with force".to_owned())
+            }
+            state => Error::BadRequest(format!("a certificate that is {state} cannot be renewed")),
+        })
+}
+
+async fn request_approval(
+    conn: &mut Conn,
+    actor: &Actor,
+    certificate: &Certificate,
+    profile: &Profile,
+    job: &JobId,
+    now: Timestamp,
+) -> Result<String, Error> {
+    let id = certctl_domain::id::ActorRoleId::generate(now).into_string();
+    let approval = approvals::NewApproval {
+        id: id.clone(),
+        certificate_id: &certificate.id,
+        job_id: job,
+        profile_id: &profile.id,
+        requested_by: actor.id(),
+        metadata: json!({"common_name": certificate.common_name.as_str(), "sans": certificate.sans.join(","), "issuer_id": certificate.issuer_id.as_str()}),
+        created_at: now,
+    };
+    approvals::insert(conn, &approval).await?;
+    let details = json!({"job_id": job.as_str(), "profile_id": profile.id.as_str()});
+    record(
+        conn,
+        event(
+            actor,
+            EventCategory::CertLifecycle,
+            "approval_requested",
+            ("approval", &id),
+            details,
+            now,
+        ),
+    )
+    .await?;
+    Ok(id)
+}
+
+fn wanted_targets(certificate: &Certificate, target: Option<&str>) -> Result<Vec<TargetId>, Error> {
+    match target.filter(|target| !target.is_empty()) {
+        Some(target) => match certificate
+            .target_ids
+            .iter()
+            .find(|mapped| mapped.as_str() == target)
+        {
+            Some(mapped) => Ok(vec![mapped.clone()]),
+            None => Err(InvalidField::new(
+                "target_id",
+                "the certificate is not mapped to this target",
+            )
+            .into()),
+        },
+        None if certificate.target_ids.is_empty() => {
+            Err(InvalidField::new("target_id", "the certificate is mapped to no target").into())
+        }
+        None => Ok(certificate.target_ids.clone()),
+    }
+}
+
+/// A deployment that waits for its agent.
+pub(crate) fn deployment(
+    certificate: &CertificateId,
+    target: TargetId,
+    agent: certctl_domain::id::AgentId,
+    max_retries: u32,
+    now: Timestamp,
+) -> NewJob {
+    NewJob {
+        id: JobId::generate(now),
+        job_type: JobType::Deployment,
+        certificate_id: certificate.clone(),
+        target_id: Some(target),
+        agent_id: Some(agent),
+        status: JobStatus::Pending,
+        max_attempts: max_retries.max(1),
+        created_at: now,
+    }
+}
+
+/// A random number from 0 to 1, to spread what would otherwise happen at once. It decides nothing that must be unpredictable.
+pub(crate) fn jitter() -> f64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    let bits = RandomState::new().hash_one(0_u8) >> 11;
+    // 53 bits are what an f64 holds exactly.
+    #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
+    let number = bits as f64;
+    number / (1_u64 << 53) as f64
+}
+
+/// The policy's retry interval; seeds may hold 0, which would retry without end at once.
+pub(crate) fn retry_interval(seconds: u32) -> Duration {
+    Duration::from_secs(u64::from(seconds.max(1)))
+}

@@ -1,0 +1,180 @@
+//! Configurations of third parties: what is shown, what is sealed (issuers §2).
+
+use certctl_domain::id::{IssuerId, TargetId};
+use certctl_pki::seal::Sealer;
+use serde_json::{Map, Value};
+
+use crate::Error;
+
+/// What stands where a secret is.
+pub(crate) const MASK: &str = "********";
+
+/// Where an issuer's configuration is sealed for.
+pub(crate) fn issuer_place(id: &IssuerId) -> String {
+    format!("issuers:encrypted_config:{id}")
+}
+
+/// Where a target's configuration is sealed for.
+pub(crate) fn target_place(id: &TargetId) -> String {
+    format!("deployment_targets:encrypted_config:{id}")
+}
+
+/// A configuration in its two forms.
+#[derive(Debug)]
+pub(crate) struct StoredConfig {
+    /// As it may be shown.
+    pub(crate) shown: Value,
+    /// All of it, sealed; none where nothing is masked.
+    pub(crate) sealed: Option<Vec<u8>>,
+}
+
+/// Splits a configuration: declared secret fields are masked in what is shown, and all of it is sealed when there is one.
+///
+/// # Errors
+/// [`Error::BadRequest`] when there is a secret and no key to seal it with: it is never stored in the clear.
+pub(crate) fn store(
+    full: &Value,
+    secret_fields: &[&str],
+    sealer: Option<&Sealer>,
+    place: &str,
+) -> Result<StoredConfig, Error> {
+    let mut shown = full.clone();
+    let mut masked = false;
+    if let Value::Object(fields) = &mut shown {
+        for (name, value) in fields.iter_mut() {
+            if secret_fields.contains(&name.as_str())
+                && !value.is_null()
+                && *value != Value::from("")
+            {
+                *value = Value::from(MASK);
+                masked = true;
+            }
+        }
+    }
+    if !masked {
+        return Ok(StoredConfig {
+            shown,
+            sealed: None,
+        });
+    }
+    let sealer = sealer.ok_or_else(|| {
+        Error::BadRequest("this configuration holds a secret, which cannot be stored without CERTCTL_CONFIG_ENCRYPTION_KEY".to_owned())
+    })?;
+    let sealed = sealer.seal(place, full.to_string().as_bytes())?;
+    Ok(StoredConfig {
+        shown,
+        sealed: Some(sealed),
+    })
+}
+
+/// The whole configuration again.
+///
+/// # Errors
+/// [`Error::Internal`] when it is sealed and cannot be opened.
+pub(crate) fn open(
+    shown: &Value,
+    sealed: Option<&[u8]>,
+    sealer: Option<&Sealer>,
+    place: &str,
+) -> Result<Value, Error> {
+    let Some(sealed) = sealed else {
+        return Ok(shown.clone());
+    };
+    let sealer = sealer.ok_or_else(|| {
+        Error::internal("a sealed configuration needs CERTCTL_CONFIG_ENCRYPTION_KEY")
+    })?;
+    let plain = sealer.open(place, sealed)?;
+    serde_json::from_slice(&plain).map_err(Error::internal)
+}
+
+/// Puts stored values where the new configuration says "keep what is stored" by sending the mask.
+pub(crate) fn keep_masked(new: &mut Value, stored: &Value) {
+    let (Value::Object(new), Value::Object(stored)) = (new, stored) else {
+        return;
+    };
+    for (name, value) in new.iter_mut() {
+        if *value == Value::from(MASK) {
+            *value = stored.get(name).cloned().unwrap_or(Value::Null);
+        }
+    }
+}
+
+/// A configuration is an object; none at all means an empty one.
+///
+/// # Errors
+/// [`Error::Invalid`] for anything else, or for one larger than 64 KiB.
+pub(crate) fn object(config: Option<Value>) -> Result<Value, Error> {
+    let config = config
+        .filter(|config| !config.is_null())
+        .unwrap_or_else(|| Value::Object(Map::new()));
+    if !config.is_object() {
+        return Err(
+            certctl_domain::validation::InvalidField::new("config", "must be an object").into(),
+        );
+    }
+    if config.to_string().len() > 65_536 {
+        return Err(certctl_domain::validation::InvalidField::new(
+            "config",
+            "is larger than 64 KiB",
+        )
+        .into());
+    }
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use certctl_domain::secret::Secret;
+    use certctl_pki::seal::Sealer;
+    use serde_json::json;
+
+    use super::{MASK, keep_masked, open, store};
+
+    #[test]
+    fn only_declared_fields_are_masked_and_all_is_sealed() {
+        let sealer = Sealer::new(&Secret::new("0123456789abcdef0123456789abcdef"));
+        let full = json!({"api_key": "s3cret", "key_path": "/etc/key.pem"});
+        let stored = store(&full, &["api_key"], Some(&sealer), "issuers:config:i").unwrap();
+        assert_eq!(
+            stored.shown,
+            json!({"api_key": MASK, "key_path": "/etc/key.pem"})
+        );
+        let sealed = stored.sealed.unwrap();
+        assert_eq!(
+            open(
+                &stored.shown,
+                Some(&sealed),
+                Some(&sealer),
+                "issuers:config:i"
+            )
+            .unwrap(),
+            full
+        );
+        assert!(
+            open(
+                &stored.shown,
+                Some(&sealed),
+                Some(&sealer),
+                "issuers:config:other"
+            )
+            .is_err()
+        );
+        assert!(store(&full, &["api_key"], None, "x").is_err());
+        assert!(
+            store(&json!({"key_path": "x"}), &["api_key"], None, "x")
+                .unwrap()
+                .sealed
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn the_mask_keeps_what_is_stored() {
+        let mut new = json!({"api_key": MASK, "url": "https://new.example"});
+        keep_masked(
+            &mut new,
+            &json!({"api_key": "old", "url": "https://old.example"}),
+        );
+        assert_eq!(new, json!({"api_key": "old", "url": "https://new.example"}));
+    }
+}

@@ -1,0 +1,173 @@
+//! The use cases behind one handle, and what all of them share.
+
+use std::{ops::Deref, sync::Arc};
+
+use certctl_domain::{
+    access::{Actor, Permission, Scope},
+    audit::{AuditEvent, EventCategory, redact},
+    id::AuditEventId,
+    page::{Page, PageRequest},
+    time::{Clock, Timestamp},
+};
+use certctl_pki::seal::Sealer;
+use certctl_repository::{Conn, Db, audit_events};
+
+use crate::{
+    Error,
+    access::AccessCache,
+    config::{Dependencies, ServiceConfig},
+    engine::wake::Wake,
+    exports::ExportLimiter,
+    heartbeats::HeartbeatBuffer,
+    issuers::registry::IssuerRegistry,
+};
+
+/// All use cases; cheap to clone. Every public method takes the actor first and authorises before it does anything.
+#[derive(Clone)]
+pub struct Services(Arc<Inner>);
+
+/// What the use cases share.
+pub struct Inner {
+    pub(crate) db: Db,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) sealer: Option<Arc<Sealer>>,
+    pub(crate) config: ServiceConfig,
+    pub(crate) access: AccessCache,
+    pub(crate) issuers: IssuerRegistry,
+    pub(crate) heartbeats: HeartbeatBuffer,
+    pub(crate) wake: Wake,
+    pub(crate) exports: ExportLimiter,
+}
+
+impl Services {
+    /// Puts the use cases together; nothing runs yet.
+    #[must_use]
+    pub fn new(dependencies: Dependencies) -> Self {
+        let Dependencies {
+            db,
+            clock,
+            sealer,
+            issuers,
+            config,
+        } = dependencies;
+        let access = AccessCache::new(&config);
+        let exports = ExportLimiter::new(config.exports_per_hour);
+        Self(Arc::new(Inner {
+            db,
+            clock,
+            sealer,
+            access,
+            issuers: IssuerRegistry::new(issuers),
+            heartbeats: HeartbeatBuffer::default(),
+            wake: Wake::default(),
+            exports,
+            config,
+        }))
+    }
+
+    /// The database, for health probes and programs around the services.
+    #[must_use]
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// The clock that all use cases go by.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// A connection to read with.
+    pub(crate) async fn read(&self) -> Result<Conn, Error> {
+        Ok(self.db.read().await?)
+    }
+}
+
+impl Deref for Services {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+/// Refuses an actor that does not hold the permission for everything.
+pub(crate) fn authorise(actor: &Actor, permission: Permission) -> Result<(), Error> {
+    authorise_for(actor, permission, &Scope::Global)
+}
+
+/// Refuses an actor that does not hold the permission for everything or for exactly this scope.
+pub(crate) fn authorise_for(
+    actor: &Actor,
+    permission: Permission,
+    scope: &Scope,
+) -> Result<(), Error> {
+    if actor.may(permission, scope) {
+        Ok(())
+    } else {
+        Err(Error::Forbidden(permission))
+    }
+}
+
+/// An audit event of an actor; the details are redacted.
+pub(crate) fn event(
+    actor: &Actor,
+    category: EventCategory,
+    action: &str,
+    resource: (&str, &str),
+    details: serde_json::Value,
+    now: Timestamp,
+) -> AuditEvent {
+    AuditEvent {
+        id: AuditEventId::generate(now),
+        actor: actor.id().to_owned(),
+        actor_type: actor.actor_type(),
+        action: action.to_owned(),
+        resource_type: resource.0.to_owned(),
+        resource_id: resource.1.to_owned(),
+        details: redact(details),
+        timestamp: now,
+        category,
+    }
+}
+
+/// Writes one audit event in the transaction of what it tells of.
+pub(crate) async fn record(conn: &mut Conn, event: AuditEvent) -> Result<(), Error> {
+    Ok(audit_events::insert_all(conn, &[event]).await?)
+}
+
+impl Services {
+    /// Lists audit events, newest first.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] without `audit.read`.
+    pub async fn list_audit_events(
+        &self,
+        actor: &Actor,
+        filter: &audit_events::AuditFilter,
+        page: PageRequest,
+    ) -> Result<Page<AuditEvent>, Error> {
+        authorise(actor, Permission::AuditRead)?;
+        Ok(audit_events::list(&mut self.read().await?, filter, page).await?)
+    }
+
+    /// Reads one audit event.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] without `audit.read`, [`Error::NotFound`].
+    pub async fn get_audit_event(
+        &self,
+        actor: &Actor,
+        id: &AuditEventId,
+    ) -> Result<AuditEvent, Error> {
+        use crate::error::Expect as _;
+        authorise(actor, Permission::AuditRead)?;
+        audit_events::find(&mut self.read().await?, id)
+            .await
+            .or_not_found("audit event", id)
+    }
+}
