@@ -1,0 +1,151 @@
+//! The table of loops (scheduler §2).
+
+use std::{error::Error, future::Future, sync::Arc, time::Duration};
+
+use certctl_service::Services;
+use futures_util::FutureExt as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::framework::{Body, Loop};
+
+/// How often each loop runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Intervals {
+    /// The renewal scan.
+    pub renewal_check: Duration,
+    /// The job processor, between the times it is woken.
+    pub job_processor: Duration,
+    /// The second try of failed jobs.
+    pub job_retry: Duration,
+    /// What has waited too long.
+    pub job_timeout: Duration,
+    /// Agents that are not heard of.
+    pub agent_health_check: Duration,
+}
+
+/// How often gathered heartbeats are written: each flush is one commit, so this is what 2,000 agents a second cost.
+const HEARTBEAT_FLUSH: Duration = Duration::from_millis(250);
+/// The longest time a first run is put off, so that replicas that start together do not scan together.
+const SPREAD: Duration = Duration::from_secs(5);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Every loop of a server.
+#[must_use]
+pub fn table(services: &Services, intervals: Intervals) -> Vec<Loop> {
+    let processor_bell = services.clone();
+    vec![
+        Loop {
+            name: "renewalCheck",
+            interval: intervals.renewal_check,
+            deadline: 5 * MINUTE,
+            at_start: Some(SPREAD),
+            bell: None,
+            body: body(services, |services, _| async move {
+                let summary = services.scan_renewals().await?;
+                Ok(Some(format!(
+                    "renewal scan: {} enqueued, {} expired, {} expiring, {} planned",
+                    summary.enqueued, summary.expired, summary.expiring, summary.planned
+                )))
+            }),
+        },
+        Loop {
+            name: "jobProcessor",
+            interval: intervals.job_processor,
+            deadline: 2 * MINUTE,
+            at_start: Some(Duration::ZERO),
+            bell: Some(Arc::new(move || {
+                let services = processor_bell.clone();
+                async move { services.woken().await }.boxed()
+            })),
+            body: body(services, |services, stop| async move {
+                let pass = services.process_jobs(&stop).await?;
+                Ok((pass.claimed > 0).then(|| {
+                    format!(
+                        "{} jobs claimed, {} completed, {} failed, {} handed to agents",
+                        pass.claimed, pass.completed, pass.failed, pass.awaiting_csr
+                    )
+                }))
+            }),
+        },
+        simple(
+            "jobRetry",
+            intervals.job_retry,
+            2 * MINUTE,
+            services,
+            |services| async move {
+                let retried = services.retry_jobs().await?;
+                Ok((retried > 0).then(|| format!("{retried} failed jobs are due again")))
+            },
+        ),
+        simple(
+            "jobTimeout",
+            intervals.job_timeout,
+            2 * MINUTE,
+            services,
+            |services| async move {
+                let found = services.time_out_jobs().await?;
+                Ok((found.csr + found.approval + found.silent_agent > 0).then(|| {
+                format!("timed out: {} without a request, {} without approval, {} of silent agents", found.csr, found.approval, found.silent_agent)
+            }))
+            },
+        ),
+        simple(
+            "agentHealthCheck",
+            intervals.agent_health_check,
+            MINUTE,
+            services,
+            |services| async move {
+                let offline = services.check_agents().await?;
+                Ok((offline > 0).then(|| format!("{offline} agents are offline")))
+            },
+        ),
+        Loop {
+            name: "heartbeatFlush",
+            interval: HEARTBEAT_FLUSH,
+            deadline: MINUTE,
+            at_start: None,
+            bell: None,
+            body: body(services, |services, _| async move {
+                services.flush_heartbeats().await?;
+                Ok(None)
+            }),
+        },
+    ]
+}
+
+fn simple<F, Fut>(
+    name: &'static str,
+    interval: Duration,
+    deadline: Duration,
+    services: &Services,
+    work: F,
+) -> Loop
+where
+    F: Fn(Services) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Option<String>, certctl_service::Error>> + Send + 'static,
+{
+    Loop {
+        name,
+        interval,
+        deadline,
+        at_start: Some(SPREAD),
+        bell: None,
+        body: body(services, move |services, _| work(services)),
+    }
+}
+
+fn body<F, Fut>(services: &Services, work: F) -> Body
+where
+    F: Fn(Services, CancellationToken) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Option<String>, certctl_service::Error>> + Send + 'static,
+{
+    let services = services.clone();
+    Arc::new(move |stop| {
+        let work = work(services.clone(), stop);
+        async move {
+            work.await
+                .map_err(|error| Box::new(error) as Box<dyn Error + Send + Sync>)
+        }
+        .boxed()
+    })
+}
