@@ -18,7 +18,7 @@ use crate::{
     routes::Access,
 };
 
-pub(super) async fn authenticate(
+pub(super) async fn check(
     State(shared): State<Arc<Shared>>,
     mut request: Request,
     next: Next,

@@ -65,17 +65,15 @@ pub(crate) fn around(router: Router<AppState>, shared: &Arc<Shared>) -> Router<A
             .layer(from_fn_with_state(shared.clone(), body_limit::apply))
             // Before authentication, so that guessing keys is limited.
             .layer(from_fn_with_state(shared.clone(), rate_limit::per_client))
-            // Before authentication, because preflights carry no credential (Fetch standard, "CORS-preflight fetch").
+            // Before authentication: a page must be able to read that its key is not accepted.
             .layer(from_fn_with_state(shared.clone(), cors::apply))
-            .layer(from_fn_with_state(
-                shared.clone(),
-                authentication::authenticate,
-            ))
-            // Needs the actor.
+            // Before all that asks for the actor.
+            .layer(from_fn_with_state(shared.clone(), authentication::check))
+            // Inside authentication, whose actor it counts by.
             .layer(from_fn_with_state(shared.clone(), rate_limit::per_user))
             // Here belong, in this order: CSRF (with session cookies), API audit (`api_<method>` rows).
             .layer(from_fn(gate::check))
-            // Inside the gate: whoever may not read a list learns nothing of its tag.
+            // Around the handler; a refusal of the gate has no tag on either side of it.
             .layer(from_fn(etag::apply))
             // Innermost, so that what outlives its client is the use case alone; the deadline is outside it.
             .layer(from_fn_with_state(shared.clone(), detach::run)),

@@ -85,6 +85,19 @@ async fn a_refusal_is_readable_for_a_listed_origin() {
 }
 
 #[tokio::test]
+async fn a_page_can_read_that_its_key_is_not_accepted() {
+    let request = request("GET", "/api/v1/things", "")
+        .header("origin", ORIGIN)
+        .body(Body::empty())
+        .unwrap();
+    let answer = Answer::of(listed().send(request).await).await;
+    assert_eq!(
+        (answer.status, answer.header(ALLOW_ORIGIN)),
+        (401, Some(ORIGIN))
+    );
+}
+
+#[tokio::test]
 async fn a_preflight_needs_no_key_and_says_what_may_be_sent() {
     let request = request("OPTIONS", "/api/v1/things", "")
         .header("origin", ORIGIN)

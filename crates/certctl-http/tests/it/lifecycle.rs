@@ -28,6 +28,8 @@ impl Steps {
 static DETACHED: LazyLock<Steps> = LazyLock::new(Steps::new);
 static READING: LazyLock<Steps> = LazyLock::new(Steps::new);
 /// Never allowed.
+pub(crate) static ABANDONED: LazyLock<Steps> = LazyLock::new(Steps::new);
+/// Never allowed.
 pub(crate) static STUCK: LazyLock<Steps> = LazyLock::new(Steps::new);
 pub(crate) static DRAINED: LazyLock<Steps> = LazyLock::new(Steps::new);
 
@@ -41,6 +43,10 @@ pub(crate) fn routes() -> Vec<Route> {
             .public()
             .returns::<String>()
             .handler(async || take(&READING).await),
+        Route::post("/abandoned", "abandoned")
+            .public()
+            .returns::<String>()
+            .handler(async || take(&ABANDONED).await),
         Route::get("/stuck", "stuck")
             .public()
             .returns::<String>()

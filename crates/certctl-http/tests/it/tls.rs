@@ -31,7 +31,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    lifecycle::{DRAINED, STUCK},
+    lifecycle::{ABANDONED, DRAINED, STUCK},
     support::TestApi,
 };
 
@@ -338,6 +338,21 @@ async fn a_request_that_does_not_end_is_cut_when_the_time_is_up() {
     assert_eq!(drained.cut_connections, 1);
     assert!(!drained.is_complete());
     assert_eq!(reading.await.unwrap(), b"");
+}
+
+#[tokio::test]
+async fn a_use_case_whose_client_hung_up_is_waited_for_too() {
+    let limits = ServeLimits {
+        drain_within: Duration::from_millis(20),
+        ..ServeLimits::default()
+    };
+    let server = Server::start(limits).await;
+    let mut stream = server.connect(&["http/1.1"]).await.unwrap();
+    let head = b"POST /abandoned HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    ABANDONED.begun.acquire().await.unwrap().forget();
+    drop(stream);
+    assert_eq!(server.stop().await.unfinished_requests, 1);
 }
 
 #[tokio::test]
