@@ -149,7 +149,7 @@ impl Prober {
             .with_safe_default_protocol_versions()
             .expect("the provider has suites for both versions")
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+            .with_custom_certificate_verifier(any_certificate(provider))
             .with_no_client_auth();
         config.resumption = Resumption::disabled();
         Self {
@@ -228,7 +228,12 @@ impl fmt::Debug for Prober {
     }
 }
 
-/// Accepts every certificate and still checks that its key signed the handshake.
+/// A verifier that accepts every certificate and still checks that its key signed the handshake.
+#[must_use]
+pub fn any_certificate(provider: Arc<CryptoProvider>) -> Arc<dyn ServerCertVerifier> {
+    Arc::new(AnyCertificate(provider))
+}
+
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 

@@ -1,6 +1,6 @@
 //! What can go wrong with a deployment, in the words of the contract.
 
-use std::{fmt::Write as _, io, path::PathBuf};
+use std::{io, path::PathBuf};
 
 use certctl_domain::text_enum;
 
@@ -112,18 +112,6 @@ impl Error {
             Kind::RollbackFailed => Rollback::AlsoFailed,
         }
     }
-}
-
-/// The whole chain of an error in one line, as it goes to the server.
-#[must_use]
-pub fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(reason) = source {
-        write!(text, ": {reason}").expect("writing to a string cannot fail");
-        source = reason.source();
-    }
-    text
 }
 
 fn backups_named(backups: &[PathBuf]) -> String {

@@ -23,11 +23,12 @@ mod swap;
 use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use certctl_domain::time::Clock;
+use certctl_telemetry::ErrorChain;
 use tokio::{task::spawn_blocking, time::timeout};
 
 pub(crate) use self::access::first_account;
 pub use self::{
-    error::{Error, Kind, Rollback, describe},
+    error::{Error, Kind, Rollback},
     plan::{Access, Plan, PlannedFile, Retention},
 };
 use self::{
@@ -198,7 +199,7 @@ impl Engine {
                 cause: Box::new(cause),
                 problem: format!(
                     "the old files could not be put back: {}",
-                    describe(&failure)
+                    ErrorChain(&failure)
                 ),
                 backups: swap.backups(),
             };
@@ -246,7 +247,7 @@ fn paths(files: &[Destination]) -> Vec<PathBuf> {
 /// What cannot be cleared away does not make a good deployment a bad one.
 fn log_only(result: Result<(), Error>) {
     if let Err(problem) = result {
-        tracing::warn!(problem = %describe(&problem), "a leftover of a deployment could not be removed");
+        tracing::warn!(problem = %ErrorChain(&problem), "a leftover of a deployment could not be removed");
     }
 }
 

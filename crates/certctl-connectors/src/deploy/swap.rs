@@ -9,6 +9,7 @@ use std::{
 };
 
 use certctl_domain::time::Timestamp;
+use certctl_telemetry::ErrorChain;
 use ring::digest::{SHA256, digest};
 
 use super::{
@@ -210,7 +211,7 @@ impl Drop for Swap {
             return;
         }
         if let Err(problem) = self.remove_staged() {
-            tracing::warn!(problem = %super::describe(&problem), "a staged file could not be removed");
+            tracing::warn!(problem = %ErrorChain(&problem), "a staged file could not be removed");
         }
     }
 }

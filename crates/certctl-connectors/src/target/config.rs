@@ -16,28 +16,14 @@ use crate::{deploy::Access, probe};
 /// # Errors
 /// [`InvalidField`] for `target_config`, with the name of the field in its words.
 pub fn read<T: DeserializeOwned>(config: &Value) -> Result<T, InvalidField> {
-    T::deserialize(config).map_err(|problem| {
-        let problem = problem.to_string();
-        InvalidField::new(
-            "target_config",
-            match culprit::<T>(config, &problem) {
-                Some(field) => format!("{field}: {problem}"),
-                None => problem,
-            },
-        )
-    })
-}
-
-/// The field without which something else would be wrong; serde names missing fields only.
-fn culprit<'a, T: DeserializeOwned>(config: &'a Value, problem: &str) -> Option<&'a str> {
-    let fields = config.as_object()?;
-    fields.keys().map(String::as_str).find(|name| {
-        let mut without = fields.clone();
-        without.remove(*name);
-        match T::deserialize(Value::Object(without)) {
-            Ok(_) => true,
-            Err(other) => other.to_string() != problem,
-        }
+    serde_path_to_error::deserialize(config).map_err(|problem| {
+        let field = problem.path().to_string();
+        let said = match field.as_str() {
+            // The path of the whole, where a field is missing: serde names it.
+            "." => problem.inner().to_string(),
+            field => format!("{field}: {}", problem.inner()),
+        };
+        InvalidField::new("target_config", said)
     })
 }
 

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use certctl_domain::{secret::Secret, target::TargetType, validation::InvalidField};
 use certctl_pki::cert::ParsedCertificate;
+use certctl_telemetry::ErrorChain;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::Value;
@@ -20,7 +21,7 @@ use crate::{
     deploy::{
         Access, Engine, HookFailure, Hooks, Plan, PlannedFile, Retention,
         command::{CommandLine, CommandRunner},
-        describe, first_account,
+        first_account,
     },
     probe::{Endpoint, Prober},
 };
@@ -155,7 +156,7 @@ impl Nginx {
                 ),
                 Err(reason) => (
                     String::new(),
-                    format!("the certificate file is damaged: {}", describe(&reason)),
+                    format!("the certificate file is damaged: {}", ErrorChain(&reason)),
                 ),
             },
             Ok(Err(reason)) => (
@@ -346,7 +347,7 @@ impl Hooks for NginxHooks<'_> {
                     "{endpoint} presents the certificate {} instead of {}",
                     seen.fingerprint_sha256, self.fingerprint
                 ),
-                Err(failure) => describe(&failure),
+                Err(failure) => ErrorChain(&failure).to_string(),
             };
             if attempt < attempts {
                 sleep(pause.min(most)).await;

@@ -7,8 +7,9 @@ use std::{
     sync::Arc,
 };
 
-use certctl_connectors::deploy::{Engine, Error, Hooks, Kind, Plan, PlannedFile, describe};
+use certctl_connectors::deploy::{Engine, Error, Hooks, Kind, Plan, PlannedFile};
 use certctl_domain::time::SystemClock;
+use certctl_telemetry::ErrorChain;
 
 use crate::web::snapshot;
 
@@ -54,7 +55,7 @@ async fn scenario(folder: &Path) {
         "{}",
         path.display()
     );
-    let said = describe(&failure);
+    let said = ErrorChain(&failure).to_string();
     assert!(
         said.contains("No space left on device") || said.contains("File too large"),
         "{said}"
