@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use certctl_domain::{access::Actor, ports::BoxFuture};
+use certctl_service::Services;
 
 /// How callers prove who they are (api §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,4 +47,22 @@ pub enum AuthenticationError {
     /// The keys cannot be looked up.
     #[error("API keys cannot be looked up")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
+}
+
+impl Authenticator for Services {
+    fn authenticate<'a>(
+        &'a self,
+        bearer: &'a str,
+    ) -> BoxFuture<'a, Result<Actor, AuthenticationError>> {
+        Box::pin(async move {
+            if bearer.is_empty() {
+                return self.demo_actor().ok_or(AuthenticationError::UnknownKey);
+            }
+            match Self::authenticate(self, bearer).await {
+                Ok(Some(actor)) => Ok(actor),
+                Ok(None) => Err(AuthenticationError::UnknownKey),
+                Err(error) => Err(AuthenticationError::Unavailable(Box::new(error))),
+            }
+        })
+    }
 }

@@ -2,7 +2,8 @@
 
 use std::{error::Error, ops::Deref, sync::Arc};
 
-use certctl_domain::{ports::BoxFuture, time::Clock};
+use certctl_domain::{ports::BoxFuture, time::{Clock, Timestamp}};
+use certctl_service::Services;
 use certctl_telemetry::{Health, MetricsHandle};
 use serde::Serialize;
 
@@ -18,6 +19,8 @@ pub struct AppState(Arc<Capabilities>);
 pub struct Capabilities {
     /// How the API behaves.
     pub settings: HttpSettings,
+    /// The use cases.
+    pub services: Services,
     /// Who asks.
     pub authenticator: Arc<dyn Authenticator>,
     /// Whether the database answers.
@@ -28,6 +31,8 @@ pub struct Capabilities {
     pub metrics: MetricsHandle,
     /// What program this is.
     pub info: BuildInfo,
+    /// Since when this process runs.
+    pub started_at: Timestamp,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
 }
@@ -80,4 +85,13 @@ pub struct BuildInfo {
     /// The toolchain it was built with; existing clients read it under this name.
     #[serde(rename = "go_version")]
     pub toolchain: String,
+}
+
+impl Readiness for Services {
+    fn ping(&self) -> BoxFuture<'_, Result<Database, Box<dyn Error + Send + Sync>>> {
+        Box::pin(async move {
+            self.db().ping().await?;
+            Ok(Database::Reachable)
+        })
+    }
 }

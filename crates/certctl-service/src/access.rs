@@ -113,17 +113,20 @@ impl Services {
         Ok(actor)
     }
 
-    /// The actor of a server that asks nobody who they are.
+    /// The actor of a server that asks nobody who they are; none on a server that does.
     #[must_use]
-    pub fn demo_actor(&self) -> Actor {
+    pub fn demo_actor(&self) -> Option<Actor> {
+        if !self.config.auth_none {
+            return None;
+        }
         let permissions = Actor::system().permissions().to_vec();
-        Actor::new(
+        Some(Actor::new(
             DEMO_ACTOR,
             ActorType::Anonymous,
             true,
             vec![RoleId::from_stored(SeededRole::Admin.id())],
             permissions,
-        )
+        ))
     }
 
     async fn look_up(&self, hash: &str, now: Timestamp) -> Result<Entry, Error> {

@@ -28,6 +28,26 @@ pub(crate) struct StoredConfig {
     pub(crate) sealed: Option<Vec<u8>>,
 }
 
+/// Masks declared secret fields; a dot in a field leads into an object. Tells whether there was a secret.
+pub(crate) fn mask(config: &mut Value, secret_fields: &[&str]) -> bool {
+    let mut masked = false;
+    for field in secret_fields {
+        let (parents, name) = field.rsplit_once('.').unwrap_or(("", field));
+        let mut at = Some(&mut *config);
+        for parent in parents.split('.').filter(|parent| !parent.is_empty()) {
+            at = at.and_then(|value| value.get_mut(parent));
+        }
+        if let Some(value) = at.and_then(|value| value.get_mut(name))
+            && !value.is_null()
+            && *value != Value::from("")
+        {
+            *value = Value::from(MASK);
+            masked = true;
+        }
+    }
+    masked
+}
+
 /// Splits a configuration: declared secret fields are masked in what is shown, and all of it is sealed when there is one.
 ///
 /// # Errors
@@ -39,19 +59,7 @@ pub(crate) fn store(
     place: &str,
 ) -> Result<StoredConfig, Error> {
     let mut shown = full.clone();
-    let mut masked = false;
-    if let Value::Object(fields) = &mut shown {
-        for (name, value) in fields.iter_mut() {
-            if secret_fields.contains(&name.as_str())
-                && !value.is_null()
-                && *value != Value::from("")
-            {
-                *value = Value::from(MASK);
-                masked = true;
-            }
-        }
-    }
-    if !masked {
+    if !mask(&mut shown, secret_fields) {
         return Ok(StoredConfig {
             shown,
             sealed: None,
@@ -87,14 +95,27 @@ pub(crate) fn open(
     serde_json::from_slice(&plain).map_err(Error::internal)
 }
 
-/// Puts stored values where the new configuration says "keep what is stored" by sending the mask.
+/// Whether a configuration asks for stored values by sending the mask.
+pub(crate) fn mentions_mask(config: &Value) -> bool {
+    match config {
+        Value::String(text) => text == MASK,
+        Value::Object(fields) => fields.values().any(mentions_mask),
+        _ => false,
+    }
+}
+
+/// Puts stored values where the new configuration says "keep what is stored" by sending the mask; where nothing is stored,
+/// nothing stays.
 pub(crate) fn keep_masked(new: &mut Value, stored: &Value) {
-    let (Value::Object(new), Value::Object(stored)) = (new, stored) else {
+    let Value::Object(new) = new else {
         return;
     };
     for (name, value) in new.iter_mut() {
+        let stored = stored.get(name).unwrap_or(&Value::Null);
         if *value == Value::from(MASK) {
-            *value = stored.get(name).cloned().unwrap_or(Value::Null);
+            *value = stored.clone();
+        } else {
+            keep_masked(value, stored);
         }
     }
 }
@@ -128,7 +149,7 @@ mod tests {
     use certctl_pki::seal::Sealer;
     use serde_json::json;
 
-    use super::{MASK, keep_masked, open, store};
+    use super::{MASK, keep_masked, mask, open, store};
 
     #[test]
     fn only_declared_fields_are_masked_and_all_is_sealed() {
@@ -176,5 +197,25 @@ mod tests {
             &json!({"api_key": "old", "url": "https://old.example"}),
         );
         assert_eq!(new, json!({"api_key": "old", "url": "https://new.example"}));
+        let mut nested = json!({"winrm": {"winrm_password": MASK, "winrm_host": "w"}, "token": MASK});
+        keep_masked(&mut nested, &json!({"winrm": {"winrm_password": "old"}}));
+        assert_eq!(
+            nested,
+            json!({"winrm": {"winrm_password": "old", "winrm_host": "w"}, "token": null})
+        );
+    }
+
+    #[test]
+    fn a_dotted_field_is_masked_inside_of_its_object() {
+        let fields = ["winrm.winrm_password", "password"];
+        let mut config = json!({"winrm": {"winrm_password": "s3cret", "winrm_host": "w"}});
+        assert!(mask(&mut config, &fields));
+        assert_eq!(
+            config,
+            json!({"winrm": {"winrm_password": MASK, "winrm_host": "w"}})
+        );
+        for without in [json!({"winrm": "text"}), json!({"password": ""}), json!({})] {
+            assert!(!mask(&mut without.clone(), &fields), "{without}");
+        }
     }
 }

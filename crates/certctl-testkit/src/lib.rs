@@ -1,5 +1,14 @@
 #![doc = include_str!("../README.md")]
 
+pub mod database;
+pub mod entities;
 pub mod install;
 pub mod nginx;
 pub mod postgres;
+pub mod services;
+
+pub use database::TestDb;
+pub use entities::Basics;
+
+/// For tests of crates that may not name it: certificates for their servers.
+pub use certctl_pki as pki;

@@ -1,3 +1,7 @@
 //! The handlers: one module per noun, each with its wire types and its part of the table.
 
+pub(crate) mod agents;
+pub(crate) mod audit;
+pub(crate) mod jobs;
 pub(crate) mod meta;
+pub(crate) mod metrics;

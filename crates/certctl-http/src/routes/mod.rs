@@ -19,7 +19,16 @@ use crate::{api, state::AppState};
 
 /// All routes, in the order of the contract.
 pub(crate) fn all() -> Vec<Route> {
-    [api::meta::routes()].into_iter().flatten().collect()
+    [
+        api::agents::routes(),
+        api::audit::routes(),
+        api::jobs::routes(),
+        api::meta::routes(),
+        api::metrics::routes(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// What the table declares of every route, for tests that walk it.

@@ -52,8 +52,18 @@ impl TestApi {
         let clock = ManualClock::starting_at(Timestamp::from_seconds(1_800_000_000));
         let (health, database) = (Health::new(), Arc::new(FakeDatabase::default()));
         health.set_ready();
+        // The test routes ask no use case; the database is never opened.
+        let folder = std::env::temp_dir();
+        let db = certctl_testkit::services::unopened_database();
+        let services = certctl_testkit::services::services(
+            db,
+            &clock,
+            &folder,
+            certctl_testkit::services::config(),
+        );
         let state = AppState::new(Capabilities {
             settings,
+            services,
             authenticator: Arc::new(FakeAuthenticator),
             readiness: database.clone(),
             health: health.clone(),
@@ -65,6 +75,7 @@ impl TestApi {
                 build_time: "2026-11-21T00:00:00Z".into(),
                 toolchain: "rustc 1.95.0".into(),
             },
+            started_at: Timestamp::from_seconds(1_800_000_000),
             clock: Arc::new(clock.clone()),
         });
         let app = App::with_routes(state, routes());

@@ -10,7 +10,7 @@ use certctl_domain::{
     time::{Clock, SystemClock},
 };
 use certctl_http::tls::{CertResolver, Drained, Error, ServeLimits, serve};
-use certctl_pki::{
+use certctl_testkit::pki::{
     cert::{CaSigner, CertificateSpec, ParsedCertificate, RootSpec, random_serial, sign_root},
     key::PrivateKey,
 };
