@@ -3,10 +3,9 @@
 use std::fs;
 
 use certctl_connectors::probe::{Endpoint, Prober};
-use certctl_procs::{
+use certctl_testkit::{
     install::{Program, ensure},
-    nginx,
-    ports::free_port,
+    nginx::{self, free_port},
 };
 use serde_json::json;
 

@@ -5,6 +5,7 @@
 mod bench;
 mod ca;
 mod deploying;
+mod http;
 mod life;
 mod registering;
 mod requesting;

@@ -7,26 +7,17 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use axum::{
-    Router,
-    body::{Body, Bytes},
-    extract::State as Extract,
-    http::{HeaderMap, Method, StatusCode, Uri},
-    response::{IntoResponse as _, Response},
-};
 use certctl_domain::key::KeySpec;
 use certctl_pki::{csr::Csr, key::PrivateKey};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto,
-    service::TowerToHyperService,
-};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_rustls::TlsAcceptor;
 
-use crate::ca::Ca;
+use crate::{
+    ca::Ca,
+    http::{self, Reply, Request},
+};
 
 pub(crate) const AGENT: &str = "agent-1";
 pub(crate) const API_KEY: &str = "canary-api-key";
@@ -92,10 +83,8 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State::default()));
-        let app = Router::new()
-            .fallback(answer)
-            .with_state((Arc::clone(&state), Arc::clone(&ca)));
-        let accepting = tokio::spawn(accept(listener, acceptor(&ca), app));
+        let shared = (Arc::clone(&state), Arc::clone(&ca));
+        let accepting = tokio::spawn(accept(listener, acceptor(&ca), shared));
         Self {
             state,
             ca,
@@ -164,50 +153,36 @@ fn acceptor(ca: &Ca) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, app: Router) {
+type Shared = (Arc<Mutex<State>>, Arc<Ca>);
+
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, shared: Shared) {
     while let Ok((stream, _)) = listener.accept().await {
-        let (acceptor, app) = (acceptor.clone(), app.clone());
+        let (acceptor, shared) = (acceptor.clone(), shared.clone());
         tokio::spawn(async move {
             // A client that does not trust this server ends the handshake, which some tests are about.
-            let Ok(stream) = acceptor.accept(stream).await else {
-                return;
-            };
-            let service = TowerToHyperService::new(app);
-            let _ = auto::Builder::new(TokioExecutor::new())
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            if let Ok(stream) = acceptor.accept(stream).await {
+                http::serve(stream, |request| answer(&shared, request)).await;
+            }
         });
     }
 }
 
-type Shared = (Arc<Mutex<State>>, Arc<Ca>);
-
-async fn answer(
-    Extract((state, ca)): Extract<Shared>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let path = uri.path().to_owned();
-    let mut parts = path.rsplit('/');
+/// What goes back, unless it is lost on the way.
+fn answer((state, ca): &Shared, request: &Request) -> Option<Reply> {
+    let mut parts = request.path.rsplit('/');
     let last = parts.next().unwrap().to_owned();
     let name = if parts.next() == Some("certificates") {
         "certificates".to_owned()
     } else {
         last
     };
-    let header = |name: &str| {
-        let value = headers.get(name).and_then(|value| value.to_str().ok());
-        value.unwrap_or_default().to_owned()
-    };
     let mut state = state.lock().unwrap();
     let call = Call {
         name: name.clone(),
-        path,
-        body: serde_json::from_slice(&body).unwrap_or_default(),
-        text: String::from_utf8(body.to_vec()).unwrap(),
-        user_agent: header("user-agent"),
+        path: request.path.clone(),
+        body: serde_json::from_str(&request.body).unwrap_or_default(),
+        text: request.body.clone(),
+        user_agent: request.header("user-agent").to_owned(),
     };
     state.calls.push(call.clone());
     let fault = state
@@ -218,25 +193,26 @@ async fn answer(
         fault.times -= 1;
         fault.how.clone()
     });
+    let authorization = request.header("authorization");
     match how {
-        Some(How::Refuse(status)) => reply(
+        Some(How::Refuse(status)) => Some(reply(
             status,
             &json!({"error": "refused", "message": "told to refuse"}),
-        ),
-        Some(How::Flood(bytes)) => "x".repeat(bytes).into_response(),
+        )),
+        Some(How::Flood(bytes)) => Some(Reply {
+            status: 200,
+            body: "x".repeat(bytes),
+        }),
         Some(How::Lose) => {
-            act(&mut state, &ca, &method, &call, &header("authorization"));
-            let broken = futures_util::stream::once(async {
-                Err::<Bytes, _>(std::io::Error::other("lost"))
-            });
-            Body::from_stream(broken).into_response()
+            act(&mut state, ca, &request.method, &call, authorization);
+            None
         }
-        None => act(&mut state, &ca, &method, &call, &header("authorization")),
+        None => Some(act(&mut state, ca, &request.method, &call, authorization)),
     }
 }
 
-fn act(state: &mut State, ca: &Ca, method: &Method, call: &Call, authorization: &str) -> Response {
-    if (method, call.path.as_str()) == (&Method::POST, "/api/v1/agents") {
+fn act(state: &mut State, ca: &Ca, method: &str, call: &Call, authorization: &str) -> Reply {
+    if (method, call.path.as_str()) == ("POST", "/api/v1/agents") {
         return register(call, authorization);
     }
     if authorization != format!("Bearer {API_KEY}") {
@@ -268,7 +244,7 @@ fn act(state: &mut State, ca: &Ca, method: &Method, call: &Call, authorization: 
     }
 }
 
-fn register(call: &Call, authorization: &str) -> Response {
+fn register(call: &Call, authorization: &str) -> Reply {
     if authorization != format!("Bearer {TOKEN}") {
         return reply(
             401,
@@ -287,7 +263,7 @@ fn register(call: &Call, authorization: &str) -> Response {
     )
 }
 
-fn sign(state: &mut State, ca: &Ca, body: &Value) -> Response {
+fn sign(state: &mut State, ca: &Ca, body: &Value) -> Reply {
     let Ok(csr) = Csr::parse_pem(body["csr_pem"].as_str().unwrap_or_default()) else {
         return reply(
             400,
@@ -320,14 +296,11 @@ fn sign(state: &mut State, ca: &Ca, body: &Value) -> Response {
     reply(202, &json!({"status": "csr_signed"}))
 }
 
-fn reply(status: u16, body: &Value) -> Response {
-    let headers = [("content-type", "application/json")];
-    (
-        StatusCode::from_u16(status).unwrap(),
-        headers,
-        body.to_string(),
-    )
-        .into_response()
+fn reply(status: u16, body: &Value) -> Reply {
+    Reply {
+        status,
+        body: body.to_string(),
+    }
 }
 
 /// A deployment as a poll hands it out.

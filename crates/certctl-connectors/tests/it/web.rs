@@ -18,10 +18,9 @@ use certctl_connectors::{
     target::Nginx,
 };
 use certctl_domain::time::SystemClock;
-use certctl_procs::{
+use certctl_testkit::{
     install::{Program, ensure},
-    nginx,
-    ports::free_port,
+    nginx::{self, free_port},
 };
 use serde_json::{Value, json};
 
