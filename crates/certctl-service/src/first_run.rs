@@ -3,10 +3,11 @@
 use certctl_domain::{
     access::{ActorType, ApiKey, Scope, SeededRole},
     audit::EventCategory,
-    id::{ActorRoleId, ApiKeyId, RoleId},
+    id::{ActorRoleId, ApiKeyId, IssuerId, RoleId},
+    issuer::ConfigSource,
     secret::Secret,
 };
-use certctl_repository::{api_keys, installation, roles, transaction};
+use certctl_repository::{api_keys, installation, issuers, roles, transaction};
 use serde_json::json;
 
 use crate::{
@@ -14,6 +15,9 @@ use crate::{
     access::key_hash,
     services::{event, record},
 };
+
+/// The local CA that every installation starts with.
+pub const LOCAL_ISSUER: &str = "iss-local";
 
 /// The name of the first administrator's key.
 pub const FIRST_KEY: &str = "admin";
@@ -63,6 +67,31 @@ impl Services {
         })?;
         self.access.clear();
         Ok(made.then_some(key))
+    }
+}
+
+impl Services {
+    /// Gives the local CA that every installation starts with the configuration of the environment. An issuer that somebody
+    /// changed over the API is left alone, as is an installation that has removed it.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the database cannot be written.
+    pub async fn configure_local_issuer(&self, config: &serde_json::Value) -> Result<(), Error> {
+        let id = IssuerId::from_stored(LOCAL_ISSUER.to_owned());
+        let now = self.now();
+        transaction!(self.db, "configure local issuer", conn => {
+            let mut issuer = match issuers::find(conn, &id).await {
+                Ok(issuer) if issuer.source == ConfigSource::Env && issuer.config != *config => issuer,
+                Ok(_) | Err(certctl_repository::Error::NotFound) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            issuer.config = config.clone();
+            issuer.updated_at = now;
+            issuers::update(conn, &issuer).await?;
+            let system = certctl_domain::access::Actor::system();
+            record(conn, event(&system, EventCategory::Config, "update_issuer", ("issuer", id.as_str()), json!({"source": "env"}), now)).await?;
+            Ok::<_, Error>(())
+        })
     }
 }
 

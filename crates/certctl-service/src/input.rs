@@ -39,10 +39,7 @@ pub(crate) fn one_of<T>(
 }
 
 /// What a reference leads to; the database would only say that one leads nowhere, not which.
-pub(crate) fn known<T>(
-    field: &'static str,
-    found: Result<T, RepositoryError>,
-) -> Result<T, Error> {
+pub(crate) fn known<T>(field: &'static str, found: Result<T, RepositoryError>) -> Result<T, Error> {
     found.map_err(|error| match error {
         RepositoryError::NotFound => InvalidField::new(field, "does not exist").into(),
         other => other.into(),

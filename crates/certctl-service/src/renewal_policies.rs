@@ -223,7 +223,8 @@ fn numbered(base: &str, number: u32) -> String {
         return base.to_owned();
     }
     let suffix = format!("-{number}");
-    format!("{}{suffix}", &base[..base.len().min(64 - suffix.len())])
+    let kept = base[..base.len().min(64 - suffix.len())].trim_end_matches('-');
+    format!("{kept}{suffix}")
 }
 
 fn taken(name: &str) -> String {

@@ -22,6 +22,7 @@ use serde_json::json;
 use crate::{
     Error, Services,
     config::KeygenMode,
+    engine::WAKE_CHANNEL,
     error::Expect as _,
     services::{authorise, event, record},
 };
@@ -79,6 +80,7 @@ impl Services {
             }
             certificates::set_status(conn, id, certificate.status, next, now).await?;
             let triggered = self.enqueue(conn, actor, &certificate, now).await?;
+            certctl_repository::notify(conn, WAKE_CHANNEL).await?;
             let details = json!({"job_id": triggered.job_id.as_str(), "force": force});
             record(conn, event(actor, EventCategory::CertLifecycle, "renewal_triggered", ("certificate", id.as_str()), details, now)).await?;
             Ok::<_, Error>(triggered)
@@ -235,6 +237,9 @@ impl Services {
             }
             renewals::mark_in_progress(conn, &ids, now).await?;
             audit_events::insert_all(conn, &events).await?;
+            if !due.is_empty() {
+                certctl_repository::notify(conn, WAKE_CHANNEL).await?;
+            }
             Ok::<_, Error>(due.len())
         })
     }

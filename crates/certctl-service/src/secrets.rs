@@ -197,7 +197,8 @@ mod tests {
             &json!({"api_key": "old", "url": "https://old.example"}),
         );
         assert_eq!(new, json!({"api_key": "old", "url": "https://new.example"}));
-        let mut nested = json!({"winrm": {"winrm_password": MASK, "winrm_host": "w"}, "token": MASK});
+        let mut nested =
+            json!({"winrm": {"winrm_password": MASK, "winrm_host": "w"}, "token": MASK});
         keep_masked(&mut nested, &json!({"winrm": {"winrm_password": "old"}}));
         assert_eq!(
             nested,

@@ -29,7 +29,7 @@ use crate::{
     Error, Services,
     access::own_agent_only,
     config::VerifyDefaults,
-    engine::request,
+    engine::{WAKE_CHANNEL, request},
     error::Expect as _,
     renewals::{jitter, retry_interval},
     secrets,
@@ -259,6 +259,7 @@ impl Services {
                 return Err(Error::Conflict("another request for this renewal came first".to_owned()));
             }
             intents::insert_all(conn, &[intent]).await.or_conflict(|| "another request for this renewal came first".to_owned())?;
+            certctl_repository::notify(conn, WAKE_CHANNEL).await?;
             let details = json!({"job_id": job.id.as_str(), "agent_id": id.as_str(), "key_algorithm": csr.key_algorithm().as_str(), "key_size": csr.key_bits()});
             record(conn, event(actor, EventCategory::CertLifecycle, "csr_submitted", ("certificate", certificate_id.as_str()), details, now)).await?;
             Ok::<_, Error>(())

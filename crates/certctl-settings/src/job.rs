@@ -16,6 +16,10 @@ settings!(JOBS, "Jobs" {
         "The greatest number of jobs that this replica works on at once.";
     ISSUER_CONCURRENCY: Count = Count { min: 1, max: 10_000 }, Text("10"), SERVER,
         "The greatest number of requests to one issuer that this replica has open at once.";
+    JOB_BATCH_SIZE: Count = Count { min: 1, max: 2_500 }, Text("250"), SERVER,
+        "The number of jobs that are claimed, signed and stored together: each batch costs three commits.";
+    JOB_LEASE_TTL: Span = Span::at_least_seconds(1), Text("5m"), SERVER,
+        "How long a claimed job is held without a sign of life before another worker takes it up.";
     JOB_AWAITING_CSR_TIMEOUT: Span = Span::at_least_seconds(1), Text("24h"), SERVER,
         "How long a job waits for the certificate request of an agent before it fails.";
     JOB_AWAITING_APPROVAL_TIMEOUT: Span = Span::at_least_seconds(1), Text("168h"), SERVER,
@@ -31,6 +35,10 @@ pub struct JobSettings {
     pub concurrency: u32,
     /// The greatest number of open requests to one issuer; at least 1.
     pub issuer_concurrency: u32,
+    /// The number of jobs claimed, signed and stored together; at least 1.
+    pub batch_size: u32,
+    /// How long a claimed job is held without a sign of life.
+    pub lease_ttl: Duration,
     /// How long a job waits for a CSR.
     pub awaiting_csr_timeout: Duration,
     /// How long a job waits for approval.
@@ -43,6 +51,8 @@ impl JobSettings {
             claim_limit: reader.get(&SCHEDULER_JOB_CLAIM_LIMIT),
             concurrency: reader.get(&RENEWAL_CONCURRENCY),
             issuer_concurrency: reader.get(&ISSUER_CONCURRENCY),
+            batch_size: reader.get(&JOB_BATCH_SIZE),
+            lease_ttl: reader.get(&JOB_LEASE_TTL),
             awaiting_csr_timeout: reader.get(&JOB_AWAITING_CSR_TIMEOUT),
             awaiting_approval_timeout: reader.get(&JOB_AWAITING_APPROVAL_TIMEOUT),
         }

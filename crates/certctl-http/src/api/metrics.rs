@@ -12,13 +12,14 @@ use metrics::gauge;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::{ApiError, AppState, Caller, Rfc3339, routes::Route};
+use crate::{ApiError, AppState, Caller, Rfc3339, routes::{RateClass, Route}};
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
         Route::get("/api/v1/metrics", "get_metrics").permission(Permission::MetricsRead).returns::<MetricsView>().handler(get_metrics),
         Route::get("/api/v1/metrics/prometheus", "get_prometheus_metrics")
             .permission(Permission::MetricsRead)
+            .rate_class(RateClass::Scrape)
             .summary("Everything that is counted, as Prometheus reads it")
             .returns_media(CONTENT_TYPE)
             .handler(get_prometheus_metrics),

@@ -50,6 +50,9 @@ impl std::ops::AddAssign for Pass {
 /// two cores and the same disk.
 const BATCHES_IN_FLIGHT: usize = 3;
 
+/// The channel on which replicas tell one another of new jobs.
+pub(crate) const WAKE_CHANNEL: &str = "certctl_jobs";
+
 /// Where a server-made key is sealed for; the serial is known before the version is.
 pub(crate) fn key_place(serial: &SerialNumber) -> String {
     format!("certificate_versions:encrypted_private_key:{serial}")
@@ -64,6 +67,21 @@ impl Services {
     /// Tells the workers of this process that there is something to do.
     pub fn wake(&self) {
         self.wake.ring();
+    }
+
+    /// Wakes the workers of this process whenever another replica says that there is something to do; returns when the
+    /// connection to the database ends.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the database cannot be listened to.
+    pub async fn hear_wakes(&self) -> Result<(), Error> {
+        let mut listener = self.db.listen(&[WAKE_CHANNEL]).await?;
+        // What was said before is lost.
+        self.wake.ring();
+        while listener.recv().await?.is_some() {
+            self.wake.ring();
+        }
+        Ok(())
     }
 
     /// Claims what is due and works it off, batch after batch, until nothing is due or the server stops. A stop lets the batches

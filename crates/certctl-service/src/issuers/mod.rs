@@ -1,3 +1,299 @@
 //! Issuers.
 
 pub(crate) mod registry;
+
+use std::time::Duration;
+
+use certctl_domain::{
+    access::{Actor, Permission, Scope},
+    audit::EventCategory,
+    id::IssuerId,
+    issuer::{ConfigSource, HierarchyMode, Issuer, IssuerType, TestStatus},
+    page::{Page, PageRequest},
+    ports::issuer::IssuerError,
+    validation::{InvalidField, MAX_NAME, required_text},
+};
+use certctl_repository::{issuers, locks, transaction};
+use serde_json::{Value, json};
+
+use crate::{
+    Error, Services,
+    error::Expect as _,
+    input::{deleted, new_id, one_of},
+    secrets,
+    services::{authorise, authorise_for, event, record},
+};
+
+/// How long an issuer may take to be tested.
+const TEST_WITHIN: Duration = Duration::from_secs(30);
+
+/// What a caller says of an issuer; on an update absent fields stay as they are. It holds secrets, so it does not print.
+#[derive(Clone, Default)]
+pub struct IssuerInput {
+    /// The id; made when absent. Not read on an update.
+    pub id: Option<String>,
+    /// The name; required on creation.
+    pub name: Option<String>,
+    /// The kind; required on creation. A different kind on an update starts from an empty configuration.
+    pub issuer_type: Option<String>,
+    /// The configuration, an object; a value of `********` keeps what is stored.
+    pub config: Option<Value>,
+    /// Whether it may issue; yes.
+    pub enabled: Option<bool>,
+    /// `single` or `tree`.
+    pub hierarchy_mode: Option<String>,
+}
+
+impl Services {
+    /// Lists issuers, newest first, their secrets masked.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] without `issuer.read`.
+    pub async fn list_issuers(
+        &self,
+        actor: &Actor,
+        page: PageRequest,
+    ) -> Result<Page<Issuer>, Error> {
+        authorise(actor, Permission::IssuerRead)?;
+        let page = issuers::list(&mut self.read().await?, page).await?;
+        Ok(page.map(|issuer| self.shown_issuer(issuer)))
+    }
+
+    /// Reads an issuer, its secrets masked.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] without `issuer.read` for it, [`Error::NotFound`].
+    pub async fn get_issuer(&self, actor: &Actor, id: &IssuerId) -> Result<Issuer, Error> {
+        authorise_for(actor, Permission::IssuerRead, &scope(id))?;
+        let issuer = issuers::find(&mut self.read().await?, id).await;
+        Ok(self.shown_issuer(issuer.or_not_found("issuer", id)?))
+    }
+
+    /// Makes an issuer.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] without `issuer.edit`, [`Error::Invalid`] naming the field, also for a kind that this build does not
+    /// connect to, [`Error::BadRequest`] for a secret without a key to seal it with, [`Error::Conflict`] when the id or name is
+    /// taken.
+    pub async fn create_issuer(&self, actor: &Actor, input: IssuerInput) -> Result<Issuer, Error> {
+        authorise(actor, Permission::IssuerEdit)?;
+        let now = self.now();
+        let required = |field, text: &Option<String>| {
+            text.clone()
+                .filter(|text| !text.is_empty())
+                .ok_or_else(|| InvalidField::required(field))
+        };
+        let kind = required("type", &input.issuer_type)?;
+        let mut issuer = Issuer {
+            id: new_id(input.id.as_deref(), IssuerId::parse, || {
+                IssuerId::generate(now)
+            })?,
+            name: required("name", &input.name)?,
+            issuer_type: one_of("type", &kind, IssuerType::parse)?,
+            config: json!({}),
+            encrypted_config: None,
+            enabled: true,
+            last_tested_at: None,
+            test_status: TestStatus::Untested,
+            source: ConfigSource::Database,
+            hierarchy_mode: HierarchyMode::Single,
+            created_at: now,
+            updated_at: now,
+        };
+        // Without a configuration the empty one is what is checked.
+        let config = Some(input.config.clone().unwrap_or_default());
+        self.merge_issuer(&mut issuer, &IssuerInput { config, ..input })?;
+        transaction!(self.db, "create issuer", conn => {
+            issuers::insert(conn, &issuer).await.or_conflict(|| format!("an issuer named {:?} or with this id exists", issuer.name))?;
+            let details = json!({"type": issuer.issuer_type.as_str(), "enabled": issuer.enabled});
+            record(conn, event(actor, EventCategory::Config, "create_issuer", ("issuer", issuer.id.as_str()), details, now)).await?;
+            Ok::<_, Error>(())
+        })?;
+        self.issuers.forget(&issuer.id);
+        Ok(self.shown_issuer(issuer))
+    }
+
+    /// Changes an issuer; absent fields and masked values stay as they are. A new configuration is untested.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] without `issuer.edit` for it, [`Error::NotFound`], [`Error::Invalid`] naming the field,
+    /// [`Error::BadRequest`] for a secret without a key to seal it with, [`Error::Conflict`] when the name is taken.
+    pub async fn update_issuer(
+        &self,
+        actor: &Actor,
+        id: &IssuerId,
+        input: IssuerInput,
+    ) -> Result<Issuer, Error> {
+        authorise_for(actor, Permission::IssuerEdit, &scope(id))?;
+        let now = self.now();
+        let issuer = transaction!(self.db, "update issuer", conn => {
+            locks::issuer(conn, id).await.or_not_found("issuer", id)?;
+            let mut issuer = issuers::find(conn, id).await.or_not_found("issuer", id)?;
+            self.merge_issuer(&mut issuer, &input)?;
+            issuer.updated_at = now;
+            issuers::update(conn, &issuer).await.or_conflict(|| format!("an issuer named {:?} exists", issuer.name))?;
+            let details = json!({"type": issuer.issuer_type.as_str(), "enabled": issuer.enabled});
+            record(conn, event(actor, EventCategory::Config, "update_issuer", ("issuer", id.as_str()), details, now)).await?;
+            Ok::<_, Error>(issuer)
+        })?;
+        self.issuers.forget(id);
+        Ok(self.shown_issuer(issuer))
+    }
+
+    /// Deletes an issuer that nothing refers to.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] without `issuer.delete` for it, [`Error::NotFound`], [`Error::Conflict`] while certificates or
+    /// revocations refer to it.
+    pub async fn delete_issuer(&self, actor: &Actor, id: &IssuerId) -> Result<(), Error> {
+        authorise_for(actor, Permission::IssuerDelete, &scope(id))?;
+        let now = self.now();
+        transaction!(self.db, "delete issuer", conn => {
+            deleted(issuers::delete(conn, id).await, "issuer", id, "certificates or revocations refer to this issuer")?;
+            record(conn, event(actor, EventCategory::Config, "delete_issuer", ("issuer", id.as_str()), json!({}), now)).await?;
+            Ok::<_, Error>(())
+        })?;
+        self.issuers.forget(id);
+        Ok(())
+    }
+
+    /// Connects to an issuer anew and asks it for its own certificate; notes what came of it.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] without `issuer.edit` for it, [`Error::NotFound`], [`Error::BadGateway`] when the test fails, which
+    /// is noted all the same.
+    pub async fn test_issuer(&self, actor: &Actor, id: &IssuerId) -> Result<(), Error> {
+        authorise_for(actor, Permission::IssuerEdit, &scope(id))?;
+        let tested = issuers::find(&mut self.read().await?, id)
+            .await
+            .or_not_found("issuer", id)?;
+        let outcome = tokio::time::timeout(TEST_WITHIN, self.try_issuer(&tested))
+            .await
+            .unwrap_or_else(|_| Err(IssuerError::Timeout("the test took too long".to_owned())));
+        let (status, action, details) = match &outcome {
+            Ok(()) => (
+                TestStatus::Success,
+                "issuer_test_connection_success",
+                json!({}),
+            ),
+            Err(error) => (
+                TestStatus::Failed,
+                "issuer_test_connection_failed",
+                json!({"error_class": error.class()}),
+            ),
+        };
+        let now = self.now();
+        transaction!(self.db, "test issuer", conn => {
+            locks::issuer(conn, id).await.or_not_found("issuer", id)?;
+            let mut issuer = issuers::find(conn, id).await.or_not_found("issuer", id)?;
+            // What was found of a configuration that has changed since says nothing of the new one.
+            if issuer.updated_at == tested.updated_at {
+                issuer.test_status = status;
+                issuer.last_tested_at = Some(now);
+                issuers::update(conn, &issuer).await?;
+            }
+            record(conn, event(actor, EventCategory::Config, action, ("issuer", id.as_str()), details.clone(), now)).await?;
+            Ok::<_, Error>(())
+        })?;
+        outcome.map_err(|error| {
+            Error::BadGateway(match error {
+                IssuerError::NotSupported => not_connected(tested.issuer_type),
+                other => other.to_string(),
+            })
+        })
+    }
+
+    async fn try_issuer(&self, issuer: &Issuer) -> Result<(), IssuerError> {
+        let config = self.full_issuer_config(issuer).map_err(|_| {
+            IssuerError::Other(
+                "its configuration cannot be opened with the present CERTCTL_CONFIG_ENCRYPTION_KEY"
+                    .to_owned(),
+            )
+        })?;
+        let factory = self.issuers.factory();
+        factory.validate(issuer.issuer_type, &config)?;
+        let connected = factory
+            .connect(&issuer.id, issuer.issuer_type, &config)
+            .await?;
+        match connected.ca_pem().await {
+            // Many CAs have none to show; being connected to is all that can be asked of them here.
+            Ok(_) | Err(IssuerError::NotSupported) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts what the caller said over what is there, and checks and seals the configuration when it is a new one.
+    fn merge_issuer(&self, issuer: &mut Issuer, input: &IssuerInput) -> Result<(), Error> {
+        if let Some(name) = &input.name {
+            issuer.name = required_text("name", name, MAX_NAME)?;
+        }
+        if let Some(enabled) = input.enabled {
+            issuer.enabled = enabled;
+        }
+        if let Some(mode) = input.hierarchy_mode.as_deref().filter(|m| !m.is_empty()) {
+            issuer.hierarchy_mode = one_of("hierarchy_mode", mode, HierarchyMode::parse)?;
+        }
+        let kind = match input.issuer_type.as_deref().filter(|kind| !kind.is_empty()) {
+            Some(kind) => one_of("type", kind, IssuerType::parse)?,
+            None => issuer.issuer_type,
+        };
+        let of_other_kind = kind != issuer.issuer_type;
+        if input.config.is_none() && !of_other_kind {
+            return Ok(());
+        }
+        let mut config = secrets::object(input.config.clone())?;
+        // Nothing is carried over to another kind, which may not know it for a secret.
+        let stored = if secrets::mentions_mask(&config) && !of_other_kind {
+            self.full_issuer_config(issuer)?
+        } else {
+            Value::Null
+        };
+        secrets::keep_masked(&mut config, &stored);
+        self.issuers
+            .factory()
+            .validate(kind, &config)
+            .map_err(|error| refused(kind, error))?;
+        let fields = self.issuers.factory().secret_fields(kind);
+        let place = secrets::issuer_place(&issuer.id);
+        let stored = secrets::store(&config, fields, self.sealer.as_deref(), &place)?;
+        issuer.issuer_type = kind;
+        issuer.config = stored.shown;
+        issuer.encrypted_config = stored.sealed;
+        issuer.test_status = TestStatus::Untested;
+        Ok(())
+    }
+
+    fn full_issuer_config(&self, issuer: &Issuer) -> Result<Value, Error> {
+        secrets::open(
+            &issuer.config,
+            issuer.encrypted_config.as_deref(),
+            self.sealer.as_deref(),
+            &secrets::issuer_place(&issuer.id),
+        )
+    }
+
+    /// An issuer as it may leave: rows that others wrote may hold secrets in the clear.
+    fn shown_issuer(&self, mut issuer: Issuer) -> Issuer {
+        let fields = self.issuers.factory().secret_fields(issuer.issuer_type);
+        secrets::mask(&mut issuer.config, fields);
+        issuer.encrypted_config = None;
+        issuer
+    }
+}
+
+fn scope(id: &IssuerId) -> Scope {
+    Scope::Issuer(id.to_string())
+}
+
+fn refused(kind: IssuerType, error: IssuerError) -> Error {
+    match error {
+        IssuerError::NotSupported => InvalidField::new("type", not_connected(kind)),
+        IssuerError::Validation(problem) => InvalidField::new("config", problem),
+        other => InvalidField::new("config", other.to_string()),
+    }
+    .into()
+}
+
+fn not_connected(kind: IssuerType) -> String {
+    format!("this build does not connect to {kind} issuers yet")
+}

@@ -1,0 +1,169 @@
+//! A server that runs, and how it ends.
+
+use std::{sync::Arc, time::Duration};
+
+use certctl_http::tls::{self, CertResolver, Drained};
+use certctl_pki::cert::ParsedCertificate;
+use certctl_service::Services;
+use certctl_telemetry::{ErrorChain, Health, metrics_names};
+use tokio::{
+    task::JoinHandle,
+    time::{interval, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Server, identity::Identity, wiring};
+
+/// A running server.
+pub struct Running {
+    services: Services,
+    loops: certctl_scheduler::Running,
+    listener: JoinHandle<Drained>,
+    stop_listening: CancellationToken,
+    stop_upkeep: CancellationToken,
+    certificate: Arc<CertResolver>,
+    identity: Identity,
+    health: Health,
+    budget: Duration,
+}
+
+/// How often the server looks after its own certificate.
+const CERTIFICATE_CHECK: Duration = Duration::from_secs(6 * 3600);
+/// How often histogram samples are folded, so that they do not pile up while nobody scrapes.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+/// How long the listener for other replicas waits before it connects again.
+const LISTEN_AGAIN: Duration = Duration::from_secs(5);
+
+impl Running {
+    pub(crate) fn start(server: Server) -> Self {
+        let Server {
+            settings,
+            services,
+            app,
+            listener,
+            certificate,
+            identity,
+            health,
+            metrics,
+            ..
+        } = server;
+        let (stop_loops, stop_listening, stop_upkeep) = (
+            CancellationToken::new(),
+            CancellationToken::new(),
+            CancellationToken::new(),
+        );
+        let table = certctl_scheduler::table(&services, wiring::intervals(&settings));
+        let loops = certctl_scheduler::spawn(table, services.clock(), &stop_loops);
+        let serving = tls::serve(
+            listener,
+            app,
+            Arc::clone(&certificate),
+            wiring::serve_limits(&settings),
+            stop_listening.clone(),
+        );
+        let listener = tokio::spawn(serving);
+        tokio::spawn(
+            stop_upkeep
+                .clone()
+                .run_until_cancelled_owned(hear_other_replicas(services.clone())),
+        );
+        tokio::spawn(stop_upkeep.clone().run_until_cancelled_owned(async move {
+            let mut tick = interval(METRICS_UPKEEP);
+            loop {
+                tick.tick().await;
+                metrics.run_upkeep();
+            }
+        }));
+        tokio::spawn(
+            stop_upkeep
+                .clone()
+                .run_until_cancelled_owned(keep_certificate(
+                    identity.clone(),
+                    Arc::clone(&certificate),
+                )),
+        );
+        show_expiry(&certificate);
+        health.set_ready();
+        Self {
+            services,
+            loops,
+            listener,
+            stop_listening,
+            stop_upkeep,
+            certificate,
+            identity,
+            health,
+            budget: settings.server.shutdown_timeout,
+        }
+    }
+
+    /// Reads the server's certificate anew; the old one stays when the new one cannot be used. For SIGHUP.
+    pub async fn reload_certificate(&self) {
+        match self.identity.reload(&self.certificate).await {
+            Ok(()) => {
+                show_expiry(&self.certificate);
+                tracing::info!("the server certificate was read anew");
+            }
+            Err(error) => {
+                tracing::error!(error = %ErrorChain(&error), "the server certificate could not be read anew; the old one stays in use")
+            }
+        }
+    }
+
+    /// Ends the server, in this order: readiness says no, the loops take no more ticks and end what they run, the listener closes
+    /// and answers what is in flight, heartbeats are written, jobs still held are given back, the database is closed. All of it
+    /// within the configured budget; true when nothing had to be cut.
+    pub async fn drain(self) -> bool {
+        self.health.set_draining();
+        tracing::info!(budget_s = self.budget.as_secs(), "shutting down");
+        let loops_ended = self.loops.drain(self.budget.mul_f64(0.6)).await;
+        self.stop_listening.cancel();
+        let answered = match tokio::time::timeout(self.budget, self.listener).await {
+            Ok(Ok(drained)) => drained.is_complete(),
+            _ => false,
+        };
+        self.stop_upkeep.cancel();
+        if let Err(error) = self.services.flush_heartbeats().await {
+            tracing::warn!(error = %ErrorChain(&error), "the last heartbeats could not be written");
+        }
+        match self.services.release_jobs().await {
+            Ok(0) => {}
+            Ok(jobs) => tracing::warn!(jobs, "jobs that did not end in time were given back"),
+            Err(error) => {
+                tracing::warn!(error = %ErrorChain(&error), "jobs could not be given back; their leases will run out")
+            }
+        }
+        self.services.db().close();
+        let clean = loops_ended && answered;
+        tracing::info!(clean, "shut down");
+        clean
+    }
+}
+
+/// Wakes the workers when another replica enqueued something. What is missed while the connection is down, the poll finds.
+async fn hear_other_replicas(services: Services) {
+    loop {
+        if let Err(error) = services.hear_wakes().await {
+            tracing::warn!(error = %ErrorChain(&error), "other replicas cannot be heard; jobs wait for the next poll");
+        }
+        sleep(LISTEN_AGAIN).await;
+    }
+}
+
+async fn keep_certificate(identity: Identity, certificate: Arc<CertResolver>) {
+    let Identity::Own(_) = &identity else { return };
+    loop {
+        sleep(CERTIFICATE_CHECK).await;
+        if let Err(error) = identity.reload(&certificate).await {
+            tracing::error!(error = %ErrorChain(&error), "the server's own certificate could not be kept in date");
+        }
+        show_expiry(&certificate);
+    }
+}
+
+fn show_expiry(certificate: &CertResolver) {
+    if let Ok(leaf) = ParsedCertificate::from_der(&certificate.certificate_der()) {
+        metrics::gauge!(metrics_names::TLS_CERT_NOT_AFTER_TIMESTAMP_SECONDS.name)
+            .set(leaf.not_after().as_seconds() as f64);
+    }
+}

@@ -1,0 +1,285 @@
+//! Building a server: migrated, wired and bound, with nothing serving yet.
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use certctl_connectors::issuer::{
+    Factory,
+    ca_store::{CaStore, FileCaStore},
+};
+use certctl_domain::{
+    secret::Secret,
+    time::{Clock, SystemClock},
+};
+use certctl_http::{App, AppState, Capabilities, tls::CertResolver};
+use certctl_pki::seal::Sealer;
+use certctl_repository::{Backend, Db, migrations};
+use certctl_service::{Services, config::Dependencies};
+use certctl_settings::Settings;
+use certctl_telemetry::{Health, MetricsHandle};
+use tokio::net::TcpListener;
+
+use crate::{
+    Error, Logs, Running,
+    authority::DatabaseCaStore,
+    build_info::build_info,
+    identity::{Identity, OwnIdentity, at, write_private},
+    wiring,
+};
+
+/// A server that can be started.
+pub struct Server {
+    pub(crate) settings: Settings,
+    pub(crate) services: Services,
+    pub(crate) app: App,
+    pub(crate) listener: TcpListener,
+    pub(crate) certificate: Arc<CertResolver>,
+    pub(crate) identity: Identity,
+    pub(crate) health: Health,
+    pub(crate) metrics: MetricsHandle,
+    welcome: Welcome,
+}
+
+/// What the one who starts a server needs to know: where it listens, what to trust, and the keys that are shown once.
+#[derive(Debug, Clone)]
+pub struct Welcome {
+    /// Where it listens.
+    pub url: String,
+    /// The root to trust, when the server made it.
+    pub root: Option<PathBuf>,
+    /// The first administrator's key, on the first start of a database only.
+    pub first_key: Option<Secret>,
+    /// Where the token is that agents register with, when the server made it.
+    pub bootstrap_token: Option<PathBuf>,
+}
+
+impl Server {
+    /// Brings the database up to date and puts everything together. The socket is bound, so that a port in use is told now.
+    ///
+    /// # Errors
+    /// [`Error`], each variant something the one who starts the server can act on.
+    pub async fn build(settings: Settings, metrics: MetricsHandle) -> Result<Self, Error> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let data_dir = settings.server.data_dir.clone();
+        make_private_folder(&data_dir)?;
+        let instance = instance()?;
+        run_migrations(&settings, &instance).await?;
+        let db = Db::open(&wiring::database(&settings))?;
+        let sealer = settings.encryption.key.as_ref().map(|key| {
+            Arc::new(Sealer::new(key).with_previous(settings.encryption.previous.as_ref()))
+        });
+        let store: Arc<dyn CaStore> = match db.backend() {
+            Backend::Sqlite => Arc::new(FileCaStore::new(&data_dir)),
+            Backend::Postgres if sealer.is_some() => Arc::new(DatabaseCaStore {
+                db: db.clone(),
+                clock: Arc::clone(&clock),
+            }),
+            // Without a key to seal it with, the CA stays on this machine's disk.
+            Backend::Postgres => Arc::new(FileCaStore::new(&data_dir)),
+        };
+        let factory = Arc::new(Factory::new(store, sealer.clone(), Arc::clone(&clock)));
+        let (token, token_path) = bootstrap_token(&settings)?;
+        let services = Services::new(Dependencies {
+            db,
+            clock: Arc::clone(&clock),
+            sealer,
+            issuers: factory.clone(),
+            config: wiring::service(&settings, &instance, token),
+        });
+        services
+            .configure_local_issuer(&wiring::local_ca(&settings))
+            .await?;
+        services.grant_configured_keys().await?;
+        let first_key = services.make_first_key().await?;
+        let identity = identity(&settings, factory, &clock);
+        let (chain, key) = identity.load().await?;
+        let certificate = CertResolver::new(&chain, &key)?;
+        let (listener, url) = bind(&settings).await?;
+        let health = Health::new();
+        let app = App::new(AppState::new(Capabilities {
+            settings: wiring::http(&settings),
+            services: services.clone(),
+            authenticator: Arc::new(services.clone()),
+            readiness: Arc::new(services.clone()),
+            health: health.clone(),
+            metrics: metrics.clone(),
+            info: build_info(),
+            started_at: clock.now(),
+            clock,
+        }));
+        let welcome = Welcome {
+            url,
+            root: identity.root(),
+            first_key,
+            bootstrap_token: token_path,
+        };
+        Ok(Self {
+            settings,
+            services,
+            app,
+            listener,
+            certificate,
+            identity,
+            health,
+            metrics,
+            welcome,
+        })
+    }
+
+    /// Where it listens and what the first visitor needs.
+    #[must_use]
+    pub fn welcome(&self) -> &Welcome {
+        &self.welcome
+    }
+
+    /// Logs what the one who started the server needs to know, one line for each thing.
+    pub fn announce(&self, _logs: &Logs) {
+        for line in self.welcome.to_string().lines() {
+            tracing::info!("{line}");
+        }
+    }
+
+    /// The use cases, for programs around the server.
+    #[must_use]
+    pub fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// Starts the loops and the listener.
+    #[must_use]
+    pub fn spawn(self) -> Running {
+        Running::start(self)
+    }
+}
+
+impl fmt::Display for Welcome {
+    /// One line for each thing to know.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "listening on {}", self.url)?;
+        if let Some(root) = &self.root {
+            write!(f, "\nroot to trust: {}", root.display())?;
+        }
+        if let Some(key) = &self.first_key {
+            write!(f, "\nadmin API key, shown this once: {}", key.expose())?;
+        }
+        if let Some(token) = &self.bootstrap_token {
+            write!(f, "\nagents register with the token in {}", token.display())?;
+        }
+        write!(f, "\nAPI: {}/api/v1/openapi.json", self.url)
+    }
+}
+
+/// Brings the database up to date and does nothing else; for a job that runs before the replicas do.
+///
+/// # Errors
+/// [`Error::Migrations`], and [`Error::File`] when the data directory cannot be made.
+pub async fn migrate(settings: &Settings) -> Result<(), Error> {
+    make_private_folder(&settings.server.data_dir)?;
+    run_migrations(settings, &instance()?).await
+}
+
+async fn run_migrations(settings: &Settings, instance: &str) -> Result<(), Error> {
+    let options = migrations::Options {
+        url: wiring::database_url(settings),
+        lock_timeout: settings.database.migrations_lock_timeout,
+        allow_newer: settings.database.migrations_allow_newer,
+        applied_by: instance.to_owned(),
+    };
+    let backend = if settings.database.url.is_embedded() {
+        Backend::Sqlite
+    } else {
+        Backend::Postgres
+    };
+    let files = migrations::embedded(backend);
+    if settings.database.migrations_via_hook {
+        return Ok(migrations::verify(&options, &files).await?);
+    }
+    let report = migrations::up(&options, &files).await?;
+    for version in &report.applied {
+        tracing::info!(%version, "migration applied");
+    }
+    Ok(())
+}
+
+fn identity(settings: &Settings, factory: Arc<Factory>, clock: &Arc<dyn Clock>) -> Identity {
+    match &settings.server.tls {
+        Some(files) => Identity::Files(files.clone()),
+        None => Identity::Own(OwnIdentity {
+            folder: settings.server.data_dir.join("tls"),
+            host: settings.server.host.as_str().to_owned(),
+            factory,
+            ca_config: wiring::local_ca(settings),
+            clock: Arc::clone(clock),
+        }),
+    }
+}
+
+async fn bind(settings: &Settings) -> Result<(TcpListener, String), Error> {
+    let host = settings.server.host.as_str();
+    let address = format!("{host}:{}", settings.server.port);
+    let failed = |source| Error::Bind {
+        address: address.clone(),
+        source,
+    };
+    let listener = TcpListener::bind((host, settings.server.port))
+        .await
+        .map_err(failed)?;
+    let port = listener.local_addr().map_err(failed)?.port();
+    Ok((
+        listener,
+        format!("https://{}:{port}", wiring::url_host(host)),
+    ))
+}
+
+/// The token that agents register with: the configured one, or on the embedded default one made once and kept in the data
+/// directory.
+fn bootstrap_token(settings: &Settings) -> Result<(Option<Secret>, Option<PathBuf>), Error> {
+    if let Some(token) = &settings.auth.agent_bootstrap_token {
+        return Ok((Some(token.clone()), None));
+    }
+    if !settings.database.url.is_embedded() {
+        return Ok((None, None));
+    }
+    let path = settings.server.data_dir.join("agent-bootstrap-token");
+    let token = match std::fs::read_to_string(&path) {
+        Ok(text) if !text.trim().is_empty() => text.trim().to_owned(),
+        _ => {
+            let token = random_hex::<32>()?;
+            write_private(&path, token.as_bytes())?;
+            token
+        }
+    };
+    Ok((Some(Secret::new(token)), Some(path)))
+}
+
+fn make_private_folder(folder: &std::path::Path) -> Result<(), Error> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(at(folder))
+}
+
+/// Who this process is: host, process id and random digits (scheduler §3).
+fn instance() -> Result<String, Error> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() {
+        "localhost"
+    } else {
+        host.trim()
+    };
+    Ok(format!(
+        "{host}:{}:{}",
+        std::process::id(),
+        random_hex::<4>()?
+    ))
+}
+
+fn random_hex<const N: usize>() -> Result<String, Error> {
+    use ring::rand::SecureRandom as _;
+    let mut bytes = [0_u8; N];
+    ring::rand::SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| Error::Random)?;
+    Ok(hex::encode(bytes))
+}

@@ -1,0 +1,145 @@
+//! Settings of each crate from the settings of the program.
+
+use std::{net::IpAddr, time::Duration};
+
+use certctl_domain::secret::Secret;
+use certctl_http::{
+    AuthMode, CorsOrigins, HttpSettings, Network, Rate, RateLimits, tls::ServeLimits,
+};
+use certctl_repository::DbOptions;
+use certctl_scheduler::Intervals;
+use certctl_service::config::{ConfiguredKey, KeygenMode, ServiceConfig, VerifyDefaults};
+use certctl_settings::{AuthType, DatabaseUrl, KeygenMode as KeygenSetting, Settings};
+
+/// How long a request waits for a connection to the database.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(crate) fn database_url(settings: &Settings) -> Secret {
+    match &settings.database.url {
+        DatabaseUrl::Sqlite { path } => Secret::new(format!("sqlite://{}", path.display())),
+        DatabaseUrl::Postgres(postgres) => postgres.url.clone(),
+    }
+}
+
+pub(crate) fn database(settings: &Settings) -> DbOptions {
+    DbOptions {
+        url: database_url(settings),
+        max_connections: settings.database.max_connections as usize,
+        acquire_timeout: ACQUIRE_TIMEOUT,
+    }
+}
+
+pub(crate) fn service(
+    settings: &Settings,
+    instance: &str,
+    agent_bootstrap_token: Option<Secret>,
+) -> ServiceConfig {
+    let auth = &settings.auth;
+    let named = auth.named_keys.iter().map(|key| ConfiguredKey {
+        name: key.name.clone(),
+        key: key.key.clone(),
+        admin: key.admin,
+    });
+    // Keys without a name are administrators' (api §3: otherwise the load test's key could not write).
+    let legacy = auth
+        .secrets
+        .iter()
+        .enumerate()
+        .map(|(number, key)| ConfiguredKey {
+            name: format!("legacy-key-{number}"),
+            key: key.clone(),
+            admin: true,
+        });
+    ServiceConfig {
+        instance: instance.to_owned(),
+        auth_none: auth.auth_type == AuthType::None,
+        api_keys: named.chain(legacy).collect(),
+        agent_bootstrap_token,
+        keygen_mode: match settings.features.keygen_mode {
+            KeygenSetting::Agent => KeygenMode::Agent,
+            KeygenSetting::Server => KeygenMode::Server,
+        },
+        verify: VerifyDefaults {
+            enabled: settings.features.verify.enabled,
+            timeout: settings.features.verify.timeout,
+            delay: settings.features.verify.delay,
+        },
+        claim_limit: settings.jobs.claim_limit,
+        concurrency: settings.jobs.concurrency,
+        batch: settings.jobs.batch_size,
+        lease: settings.jobs.lease_ttl,
+        agent_offline_after: settings.scheduler.agent_offline_after,
+        awaiting_csr_timeout: settings.jobs.awaiting_csr_timeout,
+        awaiting_approval_timeout: settings.jobs.awaiting_approval_timeout,
+        exports_per_hour: settings.rate_limit.exports_per_actor_hour.unwrap_or(0),
+    }
+}
+
+pub(crate) fn intervals(settings: &Settings) -> Intervals {
+    Intervals {
+        renewal_check: settings.scheduler.renewal_check,
+        job_processor: settings.scheduler.job_processor,
+        job_retry: settings.scheduler.job_retry,
+        job_timeout: settings.scheduler.job_timeout,
+        agent_health_check: settings.scheduler.agent_health_check,
+    }
+}
+
+pub(crate) fn http(settings: &Settings) -> HttpSettings {
+    let limits = &settings.rate_limit;
+    let rate = |rate: certctl_settings::Rate| Rate {
+        per_second: f64::from(rate.per_second),
+        burst: f64::from(rate.burst),
+    };
+    let origins = &settings.server.cors_origins;
+    HttpSettings {
+        auth_mode: match settings.auth.auth_type {
+            AuthType::ApiKey => AuthMode::ApiKey,
+            AuthType::None => AuthMode::None,
+        },
+        max_body_bytes: usize::try_from(settings.server.max_body_size).unwrap_or(usize::MAX),
+        cors: if origins.iter().any(|origin| origin == "*") {
+            CorsOrigins::Any
+        } else {
+            CorsOrigins::Listed(origins.clone())
+        },
+        trusted_proxies: settings
+            .server
+            .trusted_proxies
+            .iter()
+            .filter_map(|network| network.to_string().parse::<Network>().ok())
+            .collect(),
+        rate_limits: limits.enabled.then(|| RateLimits {
+            client: rate(limits.per_address),
+            user: rate(limits.per_user),
+            idle_ttl: limits.bucket_ttl,
+        }),
+        ..HttpSettings::default()
+    }
+}
+
+pub(crate) fn serve_limits(settings: &Settings) -> ServeLimits {
+    ServeLimits {
+        drain_within: settings.server.shutdown_timeout,
+        ..ServeLimits::default()
+    }
+}
+
+/// The configuration of `iss-local` as the settings give it.
+pub(crate) fn local_ca(settings: &Settings) -> serde_json::Value {
+    match &settings.local_ca.files {
+        Some(files) => {
+            serde_json::json!({"ca_cert_path": files.certificate, "ca_key_path": files.key})
+        }
+        None => serde_json::json!({}),
+    }
+}
+
+/// The host as it stands in a URL.
+pub(crate) fn url_host(host: &str) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(ip) if ip.is_unspecified() => "localhost".to_owned(),
+        Ok(IpAddr::V6(ip)) => format!("[{ip}]"),
+        _ => host.to_owned(),
+    }
+}
