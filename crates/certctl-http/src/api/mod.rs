@@ -2,6 +2,12 @@
 
 pub(crate) mod agents;
 pub(crate) mod audit;
+pub(crate) mod issuers;
 pub(crate) mod jobs;
 pub(crate) mod meta;
 pub(crate) mod metrics;
+pub(crate) mod owners;
+pub(crate) mod profiles;
+pub(crate) mod renewal_policies;
+pub(crate) mod targets;
+pub(crate) mod teams;

@@ -234,6 +234,11 @@ impl RouteBuilder<NeedsAnswer> {
 }
 
 impl RouteBuilder<NeedsHandler> {
+    /// Sometimes answers another status with JSON of this type.
+    pub fn or_returns<T: JsonSchema>(self, status: StatusCode) -> Self {
+        self.answer(status, Some((JSON, Some(schema::<T>))))
+    }
+
     /// Sometimes answers something else than JSON with 200, such as a file.
     pub fn or_media(self, content_type: &'static str) -> Self {
         self.answer(StatusCode::OK, Some((content_type, None)))

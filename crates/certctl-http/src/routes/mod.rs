@@ -23,6 +23,12 @@ pub(crate) fn all() -> Vec<Route> {
         api::agents::routes(),
         api::audit::routes(),
         api::jobs::routes(),
+        api::teams::routes(),
+        api::owners::routes(),
+        api::renewal_policies::routes(),
+        api::profiles::routes(),
+        api::issuers::routes(),
+        api::targets::routes(),
         api::meta::routes(),
         api::metrics::routes(),
     ]

@@ -1,0 +1,190 @@
+//! Issuers (api §13).
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use certctl_domain::{access::Permission, id::IssuerId, issuer::Issuer};
+use certctl_service::issuers::IssuerInput;
+use http::StatusCode;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{ApiError, ApiJson, AppState, Caller, Paged, Paging, PathId, Rfc3339, routes::Route};
+
+pub(crate) fn routes() -> Vec<Route> {
+    const COLLECTION: &str = "/api/v1/issuers";
+    const ITEM: &str = "/api/v1/issuers/{id}";
+    vec![
+        Route::get(COLLECTION, "list_issuers")
+            .permission(Permission::IssuerRead)
+            .lists::<IssuerView>()
+            .handler(list_issuers),
+        Route::post(COLLECTION, "create_issuer")
+            .permission(Permission::IssuerEdit)
+            .accepts::<IssuerRequest>()
+            .refuses(&[StatusCode::CONFLICT])
+            .returns_with::<IssuerView>(StatusCode::CREATED)
+            .handler(create_issuer),
+        Route::get(ITEM, "get_issuer")
+            .permission_at_issuer(Permission::IssuerRead)
+            .returns::<IssuerView>()
+            .handler(get_issuer),
+        Route::put(ITEM, "update_issuer")
+            .permission_at_issuer(Permission::IssuerEdit)
+            .summary("Update issuer; absent fields and masked values stay as they are")
+            .accepts::<IssuerRequest>()
+            .refuses(&[StatusCode::CONFLICT])
+            .returns::<IssuerView>()
+            .handler(update_issuer),
+        Route::delete(ITEM, "delete_issuer")
+            .permission_at_issuer(Permission::IssuerDelete)
+            .refuses(&[StatusCode::CONFLICT])
+            .returns_nothing()
+            .handler(delete_issuer),
+        Route::post("/api/v1/issuers/{id}/test", "test_issuer")
+            .permission_at_issuer(Permission::IssuerEdit)
+            .summary("Connects to an issuer anew and stores what came of it")
+            .refuses(&[StatusCode::BAD_GATEWAY])
+            .returns::<IssuerTestView>()
+            .handler(test_issuer),
+    ]
+}
+
+async fn list_issuers(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    Paging(page): Paging,
+) -> Result<Paged<IssuerView>, ApiError> {
+    let issuers = state.services.list_issuers(&actor, page).await?;
+    Ok(Paged::new(issuers, page, Into::into))
+}
+
+async fn create_issuer(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    ApiJson(body): ApiJson<IssuerRequest>,
+) -> Result<Response, ApiError> {
+    let issuer = state.services.create_issuer(&actor, body.into()).await?;
+    Ok((StatusCode::CREATED, Json(IssuerView::from(issuer))).into_response())
+}
+
+async fn get_issuer(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    PathId(id): PathId<IssuerId>,
+) -> Result<Json<IssuerView>, ApiError> {
+    Ok(Json(state.services.get_issuer(&actor, &id).await?.into()))
+}
+
+async fn update_issuer(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    PathId(id): PathId<IssuerId>,
+    ApiJson(body): ApiJson<IssuerRequest>,
+) -> Result<Json<IssuerView>, ApiError> {
+    let services = &state.services;
+    let issuer = services.update_issuer(&actor, &id, body.into()).await?;
+    Ok(Json(issuer.into()))
+}
+
+async fn delete_issuer(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    PathId(id): PathId<IssuerId>,
+) -> Result<StatusCode, ApiError> {
+    state.services.delete_issuer(&actor, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn test_issuer(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    PathId(id): PathId<IssuerId>,
+) -> Result<Json<IssuerTestView>, ApiError> {
+    state.services.test_issuer(&actor, &id).await?;
+    Ok(Json(IssuerTestView {
+        status: "connection_successful",
+    }))
+}
+
+/// A CA that certificates come from.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Issuer")]
+struct IssuerView {
+    id: String,
+    /// Unique.
+    name: String,
+    r#type: &'static str,
+    /// Secrets are shown as `********`.
+    config: Value,
+    enabled: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_tested_at: Option<Rfc3339>,
+    /// `untested`, `success` or `failed`.
+    test_status: &'static str,
+    /// `database` or `env`.
+    source: &'static str,
+    /// `single` or `tree`.
+    hierarchy_mode: &'static str,
+    created_at: Rfc3339,
+    updated_at: Rfc3339,
+}
+
+impl From<Issuer> for IssuerView {
+    fn from(issuer: Issuer) -> Self {
+        Self {
+            id: issuer.id.into_string(),
+            name: issuer.name,
+            r#type: issuer.issuer_type.as_str(),
+            config: issuer.config,
+            enabled: issuer.enabled,
+            last_tested_at: issuer.last_tested_at.map(Into::into),
+            test_status: issuer.test_status.as_str(),
+            source: issuer.source.as_str(),
+            hierarchy_mode: issuer.hierarchy_mode.as_str(),
+            created_at: issuer.created_at.into(),
+            updated_at: issuer.updated_at.into(),
+        }
+    }
+}
+
+/// What is said of an issuer; on an update absent fields stay as they are. It holds secrets, so it does not print.
+#[derive(Deserialize, JsonSchema)]
+struct IssuerRequest {
+    /// Made when absent; not read on an update.
+    id: Option<String>,
+    /// At most 255 characters; required on creation.
+    name: Option<String>,
+    /// Such as `GenericCA`; required on creation.
+    r#type: Option<String>,
+    /// An object; a value of `********` keeps what is stored.
+    config: Option<Value>,
+    /// True when absent on creation.
+    enabled: Option<bool>,
+    /// `single` or `tree`.
+    hierarchy_mode: Option<String>,
+}
+
+impl From<IssuerRequest> for IssuerInput {
+    fn from(body: IssuerRequest) -> Self {
+        Self {
+            id: body.id,
+            name: body.name,
+            issuer_type: body.r#type,
+            config: body.config,
+            enabled: body.enabled,
+            hierarchy_mode: body.hierarchy_mode,
+        }
+    }
+}
+
+/// An issuer that could be connected to.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "IssuerTest")]
+struct IssuerTestView {
+    /// Always `connection_successful`.
+    status: &'static str,
+}
