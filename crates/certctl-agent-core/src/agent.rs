@@ -45,8 +45,8 @@ pub struct Agent {
 /// What a poll did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Polled {
-    /// How many signing requests were answered with a certificate, which can be fetched at once.
-    pub signed: usize,
+    /// How many signing requests were accepted, so that certificates are about to come.
+    pub accepted: usize,
     /// How many deployments were carried out, well or not.
     pub deployments: usize,
 }
@@ -140,7 +140,7 @@ impl Agent {
         while let Some(done) = tasks.join_next().await {
             match done {
                 Ok(Ok(Done::Deployed)) => polled.deployments += 1,
-                Ok(Ok(Done::Signed)) => polled.signed += 1,
+                Ok(Ok(Done::Accepted)) => polled.accepted += 1,
                 Ok(Ok(Done::Nothing)) | Err(_) => {}
                 Ok(Err(job)) => {
                     let said = "the agent came upon a fault of its own".to_owned();
@@ -158,7 +158,7 @@ impl Agent {
 /// What a piece of work came to.
 enum Done {
     Deployed,
-    Signed,
+    Accepted,
     Nothing,
 }
 
@@ -220,7 +220,7 @@ impl Inner {
             return Done::Nothing;
         }
         if self.request_certificate(work).await {
-            Done::Signed
+            Done::Accepted
         } else {
             Done::Nothing
         }

@@ -19,6 +19,12 @@ pub(crate) fn backoff(failures: u32, interval: Duration) -> Duration {
         .min(LONGEST_PAUSE.max(interval))
 }
 
+/// The pause before the next look for a certificate that was asked for: it is signed in a moment, and waiting for a regular
+/// poll would leave it lying. Nothing after a quarter of a minute, for then the CA takes its time.
+pub(crate) fn follow_up(looks: u32) -> Option<Duration> {
+    (looks < 6).then(|| Duration::from_millis(250) * 2_u32.pow(looks))
+}
+
 /// A number from 0 up to 1; in the middle when the machine has no randomness, which spreads nothing and breaks nothing.
 pub(crate) fn random() -> f64 {
     let mut bytes = [0; 4];
@@ -32,7 +38,7 @@ pub(crate) fn random() -> f64 {
 mod tests {
     use std::time::Duration;
 
-    use super::{backoff, random, spread};
+    use super::{backoff, follow_up, random, spread};
 
     #[test]
     fn an_interval_is_spread_by_a_tenth() {
@@ -41,6 +47,14 @@ mod tests {
         assert_eq!(spread(minute, 0.5), minute);
         assert!(spread(minute, 0.999_999) <= Duration::from_secs(66));
         assert!((0..1000).all(|_| (0.0..1.0).contains(&random())));
+    }
+
+    #[test]
+    fn a_certificate_that_was_asked_for_is_looked_after_a_few_times() {
+        let pauses: Vec<Duration> = (0..).map_while(follow_up).collect();
+        assert_eq!(pauses.len(), 6);
+        assert_eq!(pauses[0], Duration::from_millis(250));
+        assert!(pauses.iter().sum::<Duration>() < Duration::from_secs(16));
     }
 
     #[test]

@@ -128,29 +128,33 @@ impl Agent {
             return;
         }
         let mut failures = 0_u32;
-        let mut followed_up = false;
+        // How often a certificate that was asked for has been looked after; none when none is expected.
+        let mut expecting = None;
         loop {
             let started = Instant::now();
-            let polled = self.poll_once().await;
-            let pause = match polled {
+            let pause = match self.poll_once().await {
                 Err(Error::Retired) => return,
                 Err(failure) => {
                     failures = failures.saturating_add(1);
-                    followed_up = false;
                     tracing::warn!(failures, problem = %ErrorChain(&failure), "no work could be asked for");
                     next(interval, failures)
                 }
-                // What was just signed can be deployed now. Once only: a server that signs for ever must not be asked
-                // without pause.
-                Ok(polled) if polled.signed > 0 && !followed_up => {
+                Ok(polled) => {
                     failures = 0;
-                    followed_up = true;
-                    Duration::ZERO
-                }
-                Ok(_) => {
-                    failures = 0;
-                    followed_up = false;
-                    next(interval, 0).saturating_sub(started.elapsed())
+                    let regular = next(interval, 0).saturating_sub(started.elapsed());
+                    expecting = match expecting {
+                        None if polled.accepted > 0 => Some(0),
+                        // A server that hands out and accepts the same request for ever is not looked after for ever.
+                        Some(looks) if polled.accepted > 0 || polled.deployments == 0 => {
+                            Some(looks + 1)
+                        }
+                        _ => None,
+                    };
+                    let soon = expecting.and_then(pace::follow_up);
+                    if soon.is_none() && polled.accepted == 0 {
+                        expecting = None;
+                    }
+                    soon.map_or(regular, |soon| soon.min(regular))
                 }
             };
             if !inner.wait(pause).await {

@@ -28,7 +28,7 @@ async fn a_request_holds_what_the_work_asks_for_and_the_key_stays() {
     assert_eq!(
         polled,
         Polled {
-            signed: 1,
+            accepted: 1,
             deployments: 0
         }
     );

@@ -108,6 +108,40 @@ async fn a_signed_certificate_is_deployed_without_waiting_for_the_next_poll() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_is_signed_a_little_later_is_looked_after() {
+    let bench = Bench::start().await;
+    bench
+        .server
+        .state()
+        .awaiting
+        .push(awaiting("job-1", "mc-1", "a.test"));
+    let mut config = bench.config();
+    config.poll_interval = std::time::Duration::from_secs(3600);
+    let agent = certctl_agent_core::Agent::new(
+        config,
+        std::sync::Arc::new(certctl_domain::time::SystemClock),
+    )
+    .unwrap();
+    let running = Running::start(agent);
+    eventually("the agent looks again", || {
+        bench.server.calls("work").len() >= 3
+    })
+    .await;
+    let mut item = deployment("deploy-1", "mc-1", "tgt-1", &bench.target());
+    item["verify"] = serde_json::json!({"enabled": false});
+    bench.server.state().deployments.push(item);
+    eventually("the certificate is deployed", || {
+        bench.server.outcome("deploy-1").is_some()
+    })
+    .await;
+    running.stop().await;
+    assert_eq!(
+        bench.server.outcome("deploy-1").unwrap()["status"],
+        "Completed"
+    );
+}
+
+#[tokio::test]
 async fn retirement_is_an_error_of_its_own() {
     let bench = Bench::start().await;
     bench.server.fault("work", 1, How::Refuse(410));
