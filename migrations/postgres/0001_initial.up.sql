@@ -365,6 +365,7 @@ CREATE INDEX IF NOT EXISTS jobs_running ON jobs (lease_expires_at) WHERE status 
 CREATE INDEX IF NOT EXISTS jobs_retry ON jobs (next_attempt_at) WHERE status = 'Failed' AND next_attempt_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_waiting ON jobs (status_changed_at) WHERE status IN ('AwaitingCSR', 'AwaitingApproval');
 CREATE INDEX IF NOT EXISTS jobs_certificate ON jobs (certificate_id, created_at);
+CREATE INDEX IF NOT EXISTS jobs_target ON jobs (target_id) WHERE target_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_created ON jobs (created_at DESC, id);
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_one_open_renewal ON jobs (certificate_id)
     WHERE type IN ('Renewal', 'Issuance') AND status IN ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running');
@@ -403,6 +404,7 @@ CREATE TABLE IF NOT EXISTS issuance_approval_requests (
     CHECK ((state = 'pending') = (decided_at IS NULL))
 );
 CREATE UNIQUE INDEX IF NOT EXISTS issuance_approval_requests_pending ON issuance_approval_requests (job_id) WHERE state = 'pending' AND job_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS issuance_approval_requests_profile ON issuance_approval_requests (profile_id);
 CREATE INDEX IF NOT EXISTS issuance_approval_requests_created ON issuance_approval_requests (created_at DESC, id);
 
 CREATE TABLE IF NOT EXISTS scheduler_leases (

@@ -352,6 +352,7 @@ CREATE INDEX IF NOT EXISTS jobs_running ON jobs (lease_expires_at) WHERE status 
 CREATE INDEX IF NOT EXISTS jobs_retry ON jobs (next_attempt_at) WHERE status = 'Failed' AND next_attempt_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_waiting ON jobs (status_changed_at) WHERE status IN ('AwaitingCSR', 'AwaitingApproval');
 CREATE INDEX IF NOT EXISTS jobs_certificate ON jobs (certificate_id, created_at);
+CREATE INDEX IF NOT EXISTS jobs_target ON jobs (target_id) WHERE target_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_created ON jobs (created_at DESC, id);
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_one_open_renewal ON jobs (certificate_id)
     WHERE type IN ('Renewal', 'Issuance') AND status IN ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running');
@@ -386,6 +387,7 @@ CREATE TABLE IF NOT EXISTS issuance_approval_requests (
     CHECK ((state = 'pending') = (decided_at IS NULL))
 ) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS issuance_approval_requests_pending ON issuance_approval_requests (job_id) WHERE state = 'pending' AND job_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS issuance_approval_requests_profile ON issuance_approval_requests (profile_id);
 CREATE INDEX IF NOT EXISTS issuance_approval_requests_created ON issuance_approval_requests (created_at DESC, id);
 
 CREATE TABLE IF NOT EXISTS scheduler_leases (
@@ -417,6 +419,12 @@ BEGIN
     SELECT RAISE(ABORT, 'audit events are never changed');
 END;
 CREATE TRIGGER IF NOT EXISTS append_only_delete BEFORE DELETE ON audit_events
+BEGIN
+    SELECT RAISE(ABORT, 'audit events are never changed');
+END;
+-- INSERT OR REPLACE deletes the row in its way without the trigger above.
+CREATE TRIGGER IF NOT EXISTS append_only_replace BEFORE INSERT ON audit_events
+    WHEN EXISTS (SELECT 1 FROM audit_events WHERE id = NEW.id)
 BEGIN
     SELECT RAISE(ABORT, 'audit events are never changed');
 END;

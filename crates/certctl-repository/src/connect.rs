@@ -48,6 +48,11 @@ pub(crate) fn prepared_sqlite_path(url: &str) -> Result<String, ConnectionError>
     })
 }
 
+/// Whether a URL names a SQLite file that does not exist.
+pub(crate) fn is_absent_sqlite(url: &str) -> bool {
+    !is_postgres(url) && !sqlite_path(url).exists()
+}
+
 pub(crate) fn postgres_pool(options: &DbOptions) -> Result<Pool<AsyncPgConnection>, Error> {
     let mut config = ManagerConfig::default();
     // A broken connection shows at its first statement; asking before each use would double the round trips.

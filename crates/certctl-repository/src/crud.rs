@@ -64,7 +64,8 @@ macro_rules! crud {
 }
 
 /// Inserts many rows: one statement on PostgreSQL, in chunks below its limit of binds; one thread hop on SQLite, where a batch
-/// insert is no query fragment on the asynchronous path (docs/decisions/0001).
+/// insert is no query fragment on the asynchronous path, and diesel's own opens a transaction inside ours
+/// (docs/decisions/0001).
 macro_rules! insert_all {
     ($conn:expr, $table:expr, $rows:expr) => {{
         let rows = $rows;
@@ -80,7 +81,10 @@ macro_rules! insert_all {
             },
             sqlite c => {
                 c.spawn_blocking(move |c| {
-                    diesel::RunQueryDsl::execute(diesel::insert_into($table).values(&rows), c)
+                    for row in &rows {
+                        diesel::RunQueryDsl::execute(diesel::insert_into($table).values(row), c)?;
+                    }
+                    Ok(())
                 })
                 .await?;
             },

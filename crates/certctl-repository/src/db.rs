@@ -6,17 +6,19 @@
 
 use std::{
     fmt,
-    ops::{Deref, DerefMut},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use diesel_async::{
     AsyncPgConnection, SimpleAsyncConnection as _,
-    pooled_connection::deadpool::{Object, Pool, PoolError},
+    pooled_connection::{
+        AsyncDieselConnectionManager, PoolableConnection,
+        deadpool::{Object, Pool},
+    },
     sync_connection_wrapper::SyncConnectionWrapper,
 };
 
@@ -99,49 +101,12 @@ macro_rules! on_conn {
     };
 }
 
-/// Runs a body in a named transaction: all of it or nothing, again from the start when another transaction came first.
-///
-/// The body may run twice, so it only reads and writes rows. It is a block of an async function that may use `?`; its value is
-/// `Result<T, E>` where `E: From<certctl_repository::Error> + RetryHint`.
-#[macro_export]
-macro_rules! transaction {
-    ($db:expr, $name:literal, $conn:ident => $body:block) => {{
-        let mut attempt: u32 = 0;
-        loop {
-            attempt += 1;
-            let mut owned = match $db.begin($name).await {
-                Ok(transaction) => transaction,
-                Err(error) => break Err(error.into()),
-            };
-            let outcome = {
-                let $conn: &mut $crate::Conn = &mut owned;
-                async { $body }.await
-            };
-            if let Some(done) = owned.finish(attempt, outcome).await {
-                break done;
-            }
-        }
-    }};
-}
-
 /// A statement with `$n` parameters as the database of the connection wants it: SQLite numbers by `?n`, and would count `$n` in
 /// the order of appearance.
 pub(crate) fn dialect(conn: &Conn, sql: &'static str) -> std::borrow::Cow<'static, str> {
     match conn {
         Conn::Postgres(_) => sql.into(),
         Conn::Sqlite(_) => sql.replace('$', "?").into(),
-    }
-}
-
-/// Tells whether an error means that another transaction came first.
-pub trait RetryHint {
-    /// Whether running the transaction again may succeed.
-    fn is_contention(&self) -> bool;
-}
-
-impl RetryHint for Error {
-    fn is_contention(&self) -> bool {
-        Error::is_contention(self)
     }
 }
 
@@ -187,36 +152,32 @@ impl Db {
     /// [`Error::Unavailable`] when none becomes free in time.
     pub async fn read(&self) -> Result<Conn, Error> {
         match &*self.pools {
-            Pools::Postgres { pool, .. } => pool.get().await.map(Conn::Postgres),
-            Pools::Sqlite { readers, .. } => readers.get().await.map(Conn::Sqlite),
+            Pools::Postgres { pool, .. } => taken(pool).await.map(Conn::Postgres),
+            Pools::Sqlite { readers, .. } => taken(readers).await.map(Conn::Sqlite),
         }
-        .map_err(unavailable)
     }
 
-    /// Begins a transaction; use the macro `transaction!`, which finishes it.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when no connection becomes free in time.
-    pub async fn begin(&self, name: &'static str) -> Result<Transaction, Error> {
-        let (mut conn, begin) = match &*self.pools {
-            Pools::Postgres { pool, .. } => (
-                Conn::Postgres(pool.get().await.map_err(unavailable)?),
-                "BEGIN",
-            ),
-            Pools::Sqlite { writer, .. } => (
-                Conn::Sqlite(writer.get().await.map_err(unavailable)?),
-                "BEGIN IMMEDIATE",
-            ),
-        };
-        let began = on_conn!(&mut conn, c => c.batch_execute(begin).await);
-        let transaction = Transaction {
-            conn: Some(conn),
-            name,
-            commits: Arc::clone(&self.commits),
-        };
-        // On an error the guard throws the connection away: its state is not known.
-        began?;
-        Ok(transaction)
+    /// The connection that may write, and how its transactions begin.
+    pub(crate) async fn writer(&self) -> Result<(Conn, &'static str), Error> {
+        match &*self.pools {
+            Pools::Postgres { pool, .. } => Ok((Conn::Postgres(taken(pool).await?), "BEGIN")),
+            Pools::Sqlite { writer, .. } => {
+                Ok((Conn::Sqlite(taken(writer).await?), "BEGIN IMMEDIATE"))
+            }
+        }
+    }
+
+    /// Closes the connections that nobody uses, since what ended one of them may have ended all.
+    pub(crate) fn forget_idle(&self) {
+        match &*self.pools {
+            Pools::Postgres { pool, .. } => drop(pool.retain(|_, _| false)),
+            Pools::Sqlite { writer, .. } => drop(writer.retain(|_, _| false)),
+        }
+    }
+
+    /// Counts a transaction that was committed.
+    pub(crate) fn committed(&self) {
+        self.commits.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether the database answers.
@@ -269,116 +230,25 @@ impl fmt::Debug for Db {
     }
 }
 
-pub(crate) fn unavailable(error: PoolError) -> Error {
-    Error::Unavailable(Box::new(error))
+/// Takes a connection out of a pool, and records how long that took.
+async fn taken<C>(pool: &Pool<C>) -> Result<Object<C>, Error>
+where
+    C: PoolableConnection + Send + 'static,
+    AsyncDieselConnectionManager<C>:
+        deadpool::managed::Manager<Type = C, Error = diesel_async::pooled_connection::PoolError>,
+{
+    let asked = Instant::now();
+    let taken = pool.get().await;
+    metrics::histogram!("certctl_db_pool_wait_seconds").record(asked.elapsed().as_secs_f64());
+    taken.map_err(|error| Error::Unavailable(Box::new(error)))
 }
 
-/// A transaction under way. Dropped unfinished, it takes its connection out of the pool, and so rolls back.
-pub struct Transaction {
-    conn: Option<Conn>,
-    name: &'static str,
-    commits: Arc<AtomicU64>,
-}
-
-/// Attempts after which contention is reported instead of tried again.
-const MAX_ATTEMPTS: u32 = 10;
-
-impl Transaction {
-    /// Commits on success and rolls back on failure; nothing when the body should run again.
-    pub async fn finish<T, E: From<Error> + RetryHint>(
-        mut self,
-        attempt: u32,
-        outcome: Result<T, E>,
-    ) -> Option<Result<T, E>> {
-        let Some(conn) = self.conn.as_mut() else {
-            return Some(outcome);
-        };
-        let end = if outcome.is_ok() {
-            "COMMIT"
-        } else {
-            "ROLLBACK"
-        };
-        let ended = on_conn!(conn, c => c.batch_execute(end).await);
-        let outcome = match (outcome, ended) {
-            (Ok(value), Ok(())) => {
-                self.commits.fetch_add(1, Ordering::Relaxed);
-                Ok(value)
-            }
-            (Ok(_), Err(error)) => {
-                // Whether it was committed is not known; the connection is thrown away by the guard.
-                self.count("lost", attempt);
-                let error = Error::from(error);
-                if error.is_contention() && attempt < MAX_ATTEMPTS {
-                    return None;
-                }
-                return Some(Err(error.into()));
-            }
-            (Err(error), Ok(())) => Err(error),
-            (Err(error), Err(_)) => return Some(Err(error)),
-        };
-        match outcome {
-            Ok(value) => {
-                self.count("committed", attempt);
-                self.release();
-                Some(Ok(value))
-            }
-            Err(error) if error.is_contention() && attempt < MAX_ATTEMPTS => {
-                self.count("retried", attempt);
-                self.release();
-                // Full jitter, so that two transactions that met do not meet again.
-                let ceiling = 2_u64.pow(attempt.min(7));
-                let wait =
-                    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), attempt)
-                        % (ceiling * 1000);
-                tokio::time::sleep(Duration::from_micros(wait)).await;
-                None
-            }
-            Err(error) => {
-                self.count("rolled_back", attempt);
-                self.release();
-                Some(Err(error))
-            }
-        }
-    }
-
-    /// Gives the connection back to its pool.
-    fn release(&mut self) {
-        self.conn = None;
-    }
-
-    fn count(&self, outcome: &'static str, attempt: u32) {
-        metrics::counter!("certctl_db_transactions_total", "name" => self.name, "outcome" => outcome).increment(1);
-        if attempt > 1 {
-            metrics::counter!("certctl_db_transaction_retries_total", "name" => self.name)
-                .increment(1);
-        }
-    }
-}
-
-impl Deref for Transaction {
-    type Target = Conn;
-
-    fn deref(&self) -> &Conn {
-        self.conn
-            .as_ref()
-            .expect("the connection leaves only in finish, which takes the transaction")
-    }
-}
-
-impl DerefMut for Transaction {
-    fn deref_mut(&mut self) -> &mut Conn {
-        self.conn
-            .as_mut()
-            .expect("the connection leaves only in finish, which takes the transaction")
-    }
-}
-
-impl Drop for Transaction {
-    fn drop(&mut self) {
-        match self.conn.take() {
-            Some(Conn::Postgres(object)) => drop(Object::take(object)),
-            Some(Conn::Sqlite(object)) => drop(Object::take(object)),
-            None => {}
+impl Conn {
+    /// Takes the connection out of its pool and closes it: its state is not known.
+    pub(crate) fn discard(self) {
+        match self {
+            Self::Postgres(object) => drop(Object::take(object)),
+            Self::Sqlite(object) => drop(Object::take(object)),
         }
     }
 }

@@ -65,7 +65,10 @@ impl From<DieselError> for Error {
             DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => {
                 return Self::Contention(error);
             }
-            DieselError::DatabaseError(DatabaseErrorKind::ClosedConnection, _) => {
+            DieselError::DatabaseError(
+                DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand,
+                _,
+            ) => {
                 return Self::Unavailable(Box::new(error));
             }
             DieselError::DatabaseError(_, information) => information.message().to_owned(),
@@ -78,6 +81,10 @@ impl From<DieselError> for Error {
             || message.contains("database table is locked")
         {
             return Self::Contention(error);
+        }
+        // SQLite enforces ON DELETE RESTRICT by a trigger, and reports it as one.
+        if message == "FOREIGN KEY constraint failed" {
+            return Self::Reference;
         }
         if [
             "connection closed",

@@ -6,9 +6,13 @@ mod db;
 mod crud;
 mod connect;
 mod error;
+mod listen;
 pub mod migrations;
 mod postgres_tls;
 mod schema;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod transaction;
 mod types;
 
 pub mod agents;
@@ -22,11 +26,14 @@ pub mod intents;
 pub mod issuers;
 pub mod jobs;
 pub mod leases;
+pub mod locks;
 pub mod metrics;
 pub mod owners;
+pub mod profile_edits;
 pub mod profiles;
 pub mod renewal_policies;
 pub mod renewals;
+pub mod replanning;
 pub mod revocations;
 pub mod roles;
 pub mod seed;
@@ -34,5 +41,7 @@ pub mod targets;
 pub mod teams;
 pub mod versions;
 
-pub use db::{Backend, Conn, Db, DbOptions, RetryHint, Transaction};
+pub use db::{Backend, Conn, Db, DbOptions};
 pub use error::Error;
+pub use listen::{Listener, notify};
+pub use transaction::{Attempts, RetryHint, Transaction};

@@ -5,7 +5,7 @@
 //! certificate is verified against `sslrootcert` or the roots of the system, and its name is checked; stricter than libpq's
 //! `require`, which encrypts to anybody.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::AsyncPgConnection;
@@ -28,7 +28,10 @@ pub(crate) async fn connect(url: String) -> ConnectionResult<AsyncPgConnection> 
         })?;
     config
         .application_name("certctl")
-        .connect_timeout(std::time::Duration::from_secs(10));
+        .connect_timeout(Duration::from_secs(10))
+        // A server that vanished without a word is noticed in a minute, not in the two hours of the system's default.
+        .keepalives_idle(Duration::from_secs(30))
+        .tcp_user_timeout(Duration::from_secs(60));
     let local = config
         .get_hosts()
         .iter()

@@ -25,10 +25,18 @@ pub fn config() -> ServiceConfig {
     ServiceConfig {
         instance: "test:1:00000000".to_owned(),
         auth_none: false,
-        api_keys: vec![ConfiguredKey { name: "admin".to_owned(), key: Secret::new(ADMIN_KEY), admin: true }],
+        api_keys: vec![ConfiguredKey {
+            name: "admin".to_owned(),
+            key: Secret::new(ADMIN_KEY),
+            admin: true,
+        }],
         agent_bootstrap_token: Some(Secret::new(BOOTSTRAP_TOKEN)),
         keygen_mode: KeygenMode::Agent,
-        verify: VerifyDefaults { enabled: true, timeout: Duration::from_secs(10), delay: Duration::from_secs(2) },
+        verify: VerifyDefaults {
+            enabled: true,
+            timeout: Duration::from_secs(10),
+            delay: Duration::from_secs(2),
+        },
         claim_limit: 1000,
         concurrency: 25,
         batch: 250,
@@ -42,12 +50,29 @@ pub fn config() -> ServiceConfig {
 
 /// The use cases on a database, by a clock that stands still; CAs are made below `data_dir`.
 #[must_use]
-pub fn services(db: Db, clock: &ManualClock, data_dir: &std::path::Path, config: ServiceConfig) -> Services {
+pub fn services(
+    db: Db,
+    clock: &ManualClock,
+    data_dir: &std::path::Path,
+    config: ServiceConfig,
+) -> Services {
     let clock: Arc<dyn Clock> = Arc::new(clock.clone());
-    let sealer = Arc::new(Sealer::new(&Secret::new("a test's encryption key of 32 bytes and more")));
+    let sealer = Arc::new(Sealer::new(&Secret::new(
+        "a test's encryption key of 32 bytes and more",
+    )));
     let store = Arc::new(FileCaStore::new(data_dir));
-    let issuers = Arc::new(Factory::new(store, Some(Arc::clone(&sealer)), Arc::clone(&clock)));
-    Services::new(Dependencies { db, clock, sealer: Some(sealer), issuers, config })
+    let issuers = Arc::new(Factory::new(
+        store,
+        Some(Arc::clone(&sealer)),
+        Arc::clone(&clock),
+    ));
+    Services::new(Dependencies {
+        db,
+        clock,
+        sealer: Some(sealer),
+        issuers,
+        config,
+    })
 }
 
 /// A database that nothing is asked of, for tests of what lies above it; nothing is made on disk.
@@ -56,7 +81,14 @@ pub fn services(db: Db, clock: &ManualClock, data_dir: &std::path::Path, config:
 /// Never: a pool is made without a connection.
 #[must_use]
 pub fn unopened_database() -> Db {
-    let url = std::env::temp_dir().join("certctl-never-opened.db").display().to_string();
-    let options = certctl_repository::DbOptions { url: Secret::new(url), max_connections: 1, acquire_timeout: Duration::from_secs(1) };
+    let url = std::env::temp_dir()
+        .join("certctl-never-opened.db")
+        .display()
+        .to_string();
+    let options = certctl_repository::DbOptions {
+        url: Secret::new(url),
+        max_connections: 1,
+        acquire_timeout: Duration::from_secs(1),
+    };
     Db::open(&options).expect("a pool is made without a connection")
 }

@@ -19,7 +19,7 @@ use crate::{
     types::{At, UtcTimestamp},
 };
 
-/// Takes the deployments that wait for an agent, so that no two polls get the same one. Running deployments carry no lease: the
+/// Takes the deployments that wait for an agent, oldest first, so that no two polls get the same one. Running deployments carry no lease: the
 /// agent's heartbeat is what tells whether it lives.
 ///
 /// # Errors
@@ -30,14 +30,17 @@ pub async fn claim_deployments(
     limit: i64,
     now: Timestamp,
 ) -> Result<Vec<Job>, Error> {
+    // Two ways lead to a job; each is a range of its own index, which one condition with OR would not be.
     let sql = |lock: &str| {
         format!(
-            "UPDATE jobs SET status = 'Running', agent_id = $1, started_at = $2, status_changed_at = $2, attempts = attempts + 1, \
+            "WITH own AS (SELECT j.id FROM jobs j WHERE j.agent_id = $1 AND j.status = 'Pending' AND j.type = 'Deployment' \
+                    AND j.scheduled_at <= $2 ORDER BY j.scheduled_at, j.id LIMIT $3 {lock}), \
+                by_target AS (SELECT j.id FROM deployment_targets t JOIN jobs j ON j.target_id = t.id WHERE t.agent_id = $1 \
+                    AND j.agent_id IS NULL AND j.status = 'Pending' AND j.type = 'Deployment' AND j.scheduled_at <= $2 \
+                    ORDER BY j.scheduled_at, j.id LIMIT (SELECT $3 - count(*) FROM own) {lock}) \
+             UPDATE jobs SET status = 'Running', agent_id = $1, started_at = $2, status_changed_at = $2, attempts = attempts + 1, \
                 next_attempt_at = NULL, lease_owner = NULL, lease_expires_at = NULL, lease_token = lease_token + 1 \
-             WHERE status = 'Pending' AND id IN (SELECT j.id FROM jobs j LEFT JOIN deployment_targets t ON t.id = j.target_id \
-                WHERE j.status = 'Pending' AND j.type = 'Deployment' AND j.scheduled_at <= $2 \
-                    AND (j.agent_id = $1 OR (j.agent_id IS NULL AND t.agent_id = $1)) \
-                ORDER BY j.scheduled_at, j.id LIMIT $3 {lock}) \
+             WHERE status = 'Pending' AND id IN (SELECT id FROM own UNION ALL SELECT id FROM by_target) \
              RETURNING {COLUMNS}"
         )
     };
@@ -51,7 +54,12 @@ pub async fn claim_deployments(
         .bind::<BigInt, _>(limit)
         .load(c)
         .await)?;
-    rows.into_iter().map(TryInto::try_into).collect()
+    let mut jobs = rows
+        .into_iter()
+        .map(TryInto::try_into)
+        .collect::<Result<Vec<Job>, Error>>()?;
+    jobs.sort_by(|a, b| (a.scheduled_at, &a.id).cmp(&(b.scheduled_at, &b.id)));
+    Ok(jobs)
 }
 
 /// Whether anything waits for an agent; asked before a claim, so that an idle poll writes nothing.

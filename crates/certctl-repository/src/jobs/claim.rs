@@ -49,20 +49,21 @@ pub async fn claim(
     limit: i64,
     now: Timestamp,
 ) -> Result<Vec<ClaimedJob>, Error> {
-    // The predicate stands in the outer WHERE too, so that whoever waited for a row looks at it again.
-    let sql = |lock: &str| {
+    const DUE: &str = "SELECT id FROM jobs \
+        WHERE status = 'Pending' AND (type <> 'Deployment' OR agent_id IS NULL) AND scheduled_at <= $1 \
+        ORDER BY scheduled_at, id LIMIT $4";
+    // The state stands in the outer WHERE too, so that whoever waited for a row looks at it again.
+    let update = |picked: &str| {
         format!(
             "UPDATE jobs SET status = 'Running', started_at = $1, status_changed_at = $1, attempts = attempts + 1, \
                 next_attempt_at = NULL, lease_owner = $2, lease_token = lease_token + 1, lease_expires_at = $3 \
-             WHERE status = 'Pending' AND id IN (SELECT id FROM jobs \
-                WHERE status = 'Pending' AND (type <> 'Deployment' OR agent_id IS NULL) AND scheduled_at <= $1 \
-                ORDER BY scheduled_at, id LIMIT $4 {lock}) \
-             RETURNING {COLUMNS}, lease_token"
+             WHERE status = 'Pending' AND {picked} RETURNING {COLUMNS}, lease_token"
         )
     };
     let sql = match conn {
-        Conn::Postgres(_) => sql("FOR UPDATE SKIP LOCKED"),
-        Conn::Sqlite(_) => sql("").replace('$', "?"),
+        // An array is made once; a sub-select might be run again for every row of a nested loop, and then pick more than asked.
+        Conn::Postgres(_) => update(&format!("id = ANY (ARRAY({DUE} FOR UPDATE SKIP LOCKED))")),
+        Conn::Sqlite(_) => update(&format!("id IN ({DUE})")).replace('$', "?"),
     };
     let rows: Vec<ClaimRow> = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<UtcTimestamp, _>(At(now))
@@ -188,12 +189,21 @@ pub async fn recover(conn: &mut Conn, now: Timestamp) -> Result<Vec<Swept>, Erro
     Ok(rows.into_iter().map(Into::into).collect())
 }
 
-/// Makes failed jobs due again whose time has come and that have attempts left, unless another renewal of the same certificate
-/// is open by now.
+/// Makes failed jobs due again whose time has come and that have attempts left. A renewal is left alone while another one of
+/// the same certificate is open, and is never tried again once a newer one was made: whatever came of that one counts.
 ///
 /// # Errors
 /// What the database says.
 pub async fn retry_due(conn: &mut Conn, now: Timestamp) -> Result<Vec<Swept>, Error> {
+    // Without this, two failed renewals of one certificate would both become open, which the unique index refuses for all.
+    let superseded = dialect(
+        conn,
+        "UPDATE jobs SET next_attempt_at = NULL \
+         WHERE status = 'Failed' AND next_attempt_at <= $1 AND type IN ('Renewal', 'Issuance') AND EXISTS (\
+            SELECT 1 FROM jobs AS newer WHERE newer.certificate_id = jobs.certificate_id AND newer.type IN ('Renewal', 'Issuance') \
+                AND (newer.created_at, newer.id) > (jobs.created_at, jobs.id))",
+    );
+    on_conn!(conn, c => diesel::sql_query(superseded).bind::<UtcTimestamp, _>(At(now)).execute(c).await)?;
     let sql = dialect(
         conn,
         concat!(
@@ -253,7 +263,8 @@ pub async fn reap_of_silent_agents(
     let sql = dialect(
         conn,
         concat!(
-            "UPDATE jobs SET status = 'Failed', last_error = 'agent_offline', status_changed_at = $1, completed_at = $1, next_attempt_at = $2 \
+            "UPDATE jobs SET status = 'Failed', last_error = 'agent_offline', status_changed_at = $1, completed_at = $1, \
+                next_attempt_at = CASE WHEN attempts < max_attempts THEN $2 END \
              WHERE status = 'Running' AND lease_expires_at IS NULL AND started_at < $3 AND agent_id IN \
                 (SELECT id FROM agents WHERE retired_at IS NOT NULL OR last_heartbeat_at IS NULL OR last_heartbeat_at < $3)",
             swept!()

@@ -137,11 +137,11 @@ fn moment(conn: &Conn, time: Timestamp) -> Value {
     }
 }
 
-/// Ends renewals well: jobs, versions, certificates, intents, and the deployments that follow. Returns the jobs that were still
-/// held by their tokens; nothing is written for the others.
+/// Ends renewals well: jobs, versions, certificates, intents; the deployments that follow are the caller's to make. Returns the
+/// jobs that were still held by their tokens; nothing is written for the others.
 ///
 /// # Errors
-/// What the database says.
+/// [`Error::AlreadyExists`] when a serial or fingerprint is stored already.
 pub async fn complete(
     conn: &mut Conn,
     done: &[Completion],
@@ -240,7 +240,8 @@ async fn delete_intents(conn: &mut Conn, held: &[&Completion]) -> Result<(), Err
     Ok(())
 }
 
-/// Ends jobs badly, where they are still held; returns those that were.
+/// Ends jobs badly, where they are still held; returns those that were. A job without attempts left is not tried again, whatever
+/// was asked.
 ///
 /// # Errors
 /// What the database says.
@@ -268,7 +269,7 @@ pub async fn fail(
     let batch = Batch::new(conn, &columns, rows);
     let sql = batch.statement(
         conn,
-        "UPDATE jobs SET status = 'Failed', last_error = b.problem, next_attempt_at = b.again, completed_at = $2, \
+        "UPDATE jobs SET status = 'Failed', last_error = b.problem, next_attempt_at = CASE WHEN jobs.attempts < jobs.max_attempts THEN b.again END, completed_at = $2, \
             status_changed_at = $2, lease_owner = NULL, lease_expires_at = NULL FROM {batch} \
          WHERE jobs.id = b.job_id AND jobs.lease_token = b.token AND jobs.status = 'Running' RETURNING id",
     );

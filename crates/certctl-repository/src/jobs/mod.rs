@@ -281,8 +281,8 @@ macro_rules! cancel {
     };
 }
 
-/// Calls off every open job of a certificate that nobody works on yet; one that is running ends by itself, so that what a CA
-/// is signing is recorded.
+/// Calls off every open job of a certificate that nobody works on yet, and every further try of those that failed; one that is
+/// running ends by itself, so that what a CA is signing is recorded. Returns how many jobs were called off.
 ///
 /// # Errors
 /// What the database says.
@@ -301,7 +301,13 @@ pub async fn cancel_waiting(
     let rows = jobs::table
         .filter(jobs::certificate_id.eq(certificate.as_str()))
         .filter(jobs::status.eq_any(waiting));
-    Ok(cancel!(conn, rows, reason, now)?)
+    let cancelled = cancel!(conn, rows, reason, now)?;
+    let failed = jobs::table
+        .filter(jobs::certificate_id.eq(certificate.as_str()))
+        .filter(jobs::status.eq(JobStatus::Failed.as_str()))
+        .filter(jobs::next_attempt_at.is_not_null());
+    on_conn!(conn, c => diesel::update(failed).set(jobs::next_attempt_at.eq(None::<At>)).execute(c).await)?;
+    Ok(cancelled)
 }
 
 /// Calls off every open job of an agent.

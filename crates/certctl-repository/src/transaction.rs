@@ -1,0 +1,234 @@
+//! Named transactions: all of it or nothing, and again from the start when another transaction came first.
+
+use std::{
+    ops::{Deref, DerefMut},
+    time::{Duration, Instant},
+};
+
+use diesel_async::SimpleAsyncConnection as _;
+
+use crate::{Conn, Db, Error};
+
+/// Runs a body in a named transaction: all of it or nothing, again from the start when another transaction came first.
+///
+/// The body may run twice, so it only reads and writes rows. It is a block of an async function that may use `?`; its value is
+/// `Result<T, E>` where `E: From<certctl_repository::Error> + RetryHint`.
+#[macro_export]
+macro_rules! transaction {
+    ($db:expr, $name:literal, $conn:ident => $body:block) => {{
+        let mut attempts = $crate::Attempts::new($name);
+        loop {
+            let mut owned = match $db.begin(&mut attempts).await {
+                Ok(transaction) => transaction,
+                Err(error) => break Err(error.into()),
+            };
+            let outcome = {
+                let $conn: &mut $crate::Conn = &mut owned;
+                async { $body }.await
+            };
+            if let Some(done) = owned.finish(&attempts, outcome).await {
+                break done;
+            }
+        }
+    }};
+}
+
+/// Tells whether an error means that another transaction came first.
+pub trait RetryHint {
+    /// Whether running the transaction again may succeed.
+    fn is_contention(&self) -> bool;
+}
+
+impl RetryHint for Error {
+    fn is_contention(&self) -> bool {
+        Error::is_contention(self)
+    }
+}
+
+/// One transaction, counted over the attempts it takes.
+#[derive(Debug)]
+pub struct Attempts {
+    name: &'static str,
+    made: u32,
+    started: Instant,
+}
+
+/// Attempts after which contention is reported instead of tried again.
+const MAX_ATTEMPTS: u32 = 10;
+
+/// Connections that may turn out dead before the database is taken to be.
+const MAX_STALE: u32 = 2;
+
+impl Attempts {
+    /// None made yet.
+    #[must_use]
+    pub fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            made: 0,
+            started: Instant::now(),
+        }
+    }
+
+    fn begin(&mut self) {
+        self.made += 1;
+        metrics::counter!("certctl_db_transaction_attempts_total", "name" => self.name)
+            .increment(1);
+    }
+
+    /// Records the end; nothing follows it.
+    fn end(&self, outcome: &'static str) {
+        metrics::counter!("certctl_db_transactions_total", "name" => self.name, "outcome" => outcome)
+            .increment(1);
+        metrics::histogram!("certctl_db_transaction_seconds", "name" => self.name)
+            .record(self.started.elapsed().as_secs_f64());
+    }
+
+    fn may_try_again(&self, is_contention: bool) -> bool {
+        is_contention && self.made < MAX_ATTEMPTS
+    }
+
+    /// Waits before the next attempt, with full jitter, so that two transactions that met do not meet again.
+    async fn back_off(&self) {
+        let ceiling = 1000 * 2_u64.pow(self.made.min(7));
+        let draw = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), self.made);
+        tokio::time::sleep(Duration::from_micros(draw % ceiling)).await;
+    }
+}
+
+impl Db {
+    /// Begins a transaction; use the macro `transaction!`, which finishes it.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the database is gone or no connection becomes free in time, [`Error::Contention`] when
+    /// another program keeps SQLite locked.
+    pub async fn begin(&self, attempts: &mut Attempts) -> Result<Transaction, Error> {
+        attempts.begin();
+        let begun = self.begun().await;
+        if begun.is_err() {
+            attempts.end("failed");
+        }
+        begun
+    }
+
+    async fn begun(&self) -> Result<Transaction, Error> {
+        let mut stale = 0;
+        loop {
+            let (mut conn, begin) = self.writer().await?;
+            match on_conn!(&mut conn, c => c.batch_execute(begin).await).map_err(Error::from) {
+                Ok(()) => {
+                    return Ok(Transaction {
+                        conn: Some(conn),
+                        db: self.clone(),
+                    });
+                }
+                Err(error) => {
+                    conn.discard();
+                    // The server may have closed its connections while nobody used them; nothing was done on this one yet.
+                    self.forget_idle();
+                    stale += 1;
+                    if !matches!(error, Error::Unavailable(_)) || stale > MAX_STALE {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A transaction under way. Dropped unfinished, it takes its connection out of the pool and closes it, and so rolls back.
+pub struct Transaction {
+    conn: Option<Conn>,
+    db: Db,
+}
+
+impl Transaction {
+    /// Commits on success and rolls back on failure; nothing when the body should run again.
+    pub async fn finish<T, E: From<Error> + RetryHint>(
+        mut self,
+        attempts: &Attempts,
+        outcome: Result<T, E>,
+    ) -> Option<Result<T, E>> {
+        let error = match outcome {
+            Ok(value) => match self.commit().await {
+                Ok(()) => {
+                    attempts.end("committed");
+                    return Some(Ok(value));
+                }
+                Err(error) if attempts.may_try_again(error.is_contention()) => {
+                    attempts.back_off().await;
+                    return None;
+                }
+                Err(error) => {
+                    attempts.end("failed");
+                    return Some(Err(error.into()));
+                }
+            },
+            Err(error) => error,
+        };
+        self.roll_back().await;
+        if attempts.may_try_again(error.is_contention()) {
+            attempts.back_off().await;
+            return None;
+        }
+        attempts.end(if error.is_contention() {
+            "failed"
+        } else {
+            "rolled_back"
+        });
+        Some(Err(error))
+    }
+
+    /// When this fails it is not known whether anything was committed; the connection is closed.
+    async fn commit(&mut self) -> Result<(), Error> {
+        // PostgreSQL answers COMMIT in a transaction that met an error with a silent ROLLBACK. A body that overlooked such an
+        // error would be told that all is well; the statement before is refused instead.
+        let result = match &mut **self {
+            Conn::Postgres(object) => object.batch_execute("SELECT 1; COMMIT").await,
+            Conn::Sqlite(object) => object.batch_execute("COMMIT").await,
+        };
+        result?;
+        self.release();
+        self.db.committed();
+        Ok(())
+    }
+
+    /// When this fails the connection is closed, which rolls back too.
+    async fn roll_back(&mut self) {
+        let ended = on_conn!(&mut **self, c => c.batch_execute("ROLLBACK").await);
+        if ended.is_ok() {
+            self.release();
+        }
+    }
+
+    /// Gives the connection back to its pool.
+    fn release(&mut self) {
+        self.conn = None;
+    }
+}
+
+impl Deref for Transaction {
+    type Target = Conn;
+
+    fn deref(&self) -> &Conn {
+        self.conn
+            .as_ref()
+            .expect("the connection leaves only in finish, which takes the transaction")
+    }
+}
+
+impl DerefMut for Transaction {
+    fn deref_mut(&mut self) -> &mut Conn {
+        self.conn
+            .as_mut()
+            .expect("the connection leaves only in finish, which takes the transaction")
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            conn.discard();
+        }
+    }
+}

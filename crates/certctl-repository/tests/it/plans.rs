@@ -1,0 +1,300 @@
+//! No query that runs often reads a growing table from end to end.
+//!
+//! The statements are those that the functions send, caught on the way; each database then says how it would carry them out.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use certctl_domain::{id::AgentId, page::PageRequest};
+use certctl_repository::{
+    Backend, Conn, agents, audit_events, certificates,
+    jobs::{self, agent, claim},
+    renewals, transaction, versions,
+};
+use certctl_testkit::{TestDb, database::START, db_tests};
+use diesel::{QueryableByName, connection::InstrumentationEvent, sql_types::Text};
+use diesel_async::{AsyncConnection as _, RunQueryDsl as _, SimpleAsyncConnection as _};
+
+/// Tables that grow with the fleet or with time.
+const GROWING: [&str; 8] = [
+    "jobs",
+    "managed_certificates",
+    "agents",
+    "deployment_targets",
+    "certificate_target_mappings",
+    "certificate_versions",
+    "audit_events",
+    "certificate_revocations",
+];
+
+#[derive(QueryableByName)]
+struct Step {
+    #[diesel(sql_type = Text)]
+    #[diesel(column_name = "detail")]
+    detail: String,
+}
+
+#[derive(QueryableByName)]
+struct Line {
+    #[diesel(sql_type = Text)]
+    #[diesel(column_name = "QUERY PLAN")]
+    line: String,
+}
+
+/// Remembers every statement that is sent.
+#[derive(Clone, Default)]
+struct Caught(Arc<Mutex<Vec<String>>>);
+
+impl Caught {
+    fn on(&self, conn: &mut Conn) {
+        let (own, kept) = (self.clone(), self.0.clone());
+        kept.lock().unwrap().clear();
+        let note = move |event: InstrumentationEvent<'_>| {
+            if let InstrumentationEvent::StartQuery { query, .. } = event {
+                let text = query.to_string();
+                let sql = text
+                    .split(" -- binds:")
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned();
+                own.0.lock().unwrap().push(sql);
+            }
+        };
+        match conn {
+            Conn::Postgres(object) => object.set_instrumentation(note),
+            Conn::Sqlite(object) => object.set_instrumentation(note),
+        }
+    }
+
+    fn off(&self, conn: &mut Conn) -> Vec<String> {
+        match conn {
+            Conn::Postgres(object) => object.set_instrumentation(|_: InstrumentationEvent<'_>| {}),
+            Conn::Sqlite(object) => object.set_instrumentation(|_: InstrumentationEvent<'_>| {}),
+        }
+        let mut statements = std::mem::take(&mut *self.0.lock().unwrap());
+        statements.retain(|sql| {
+            ["SELECT", "UPDATE", "WITH", "DELETE"]
+                .iter()
+                .any(|verb| sql.trim_start().starts_with(verb))
+        });
+        statements
+    }
+}
+
+/// How the database would carry a statement out, a step for each line.
+async fn plan(conn: &mut Conn, sql: &str) -> Vec<String> {
+    match conn {
+        Conn::Sqlite(object) => {
+            let steps: Vec<Step> = diesel::sql_query(format!("EXPLAIN QUERY PLAN {sql}"))
+                .load(&mut **object)
+                .await
+                .unwrap();
+            steps.into_iter().map(|step| step.detail).collect()
+        }
+        Conn::Postgres(object) => {
+            // A generic plan, as a prepared statement ends up with: it must be good whatever is asked for.
+            let count = (1..20)
+                .rev()
+                .find(|number| sql.contains(&format!("${number}")))
+                .unwrap_or(0);
+            let values = vec!["NULL"; count].join(", ");
+            let call = if count == 0 {
+                "look".to_owned()
+            } else {
+                format!("look({values})")
+            };
+            object
+                .batch_execute(&format!(
+                    "SET plan_cache_mode = force_generic_plan; PREPARE look AS {sql}"
+                ))
+                .await
+                .unwrap_or_else(|error| panic!("{sql}: {error}"));
+            let lines: Vec<Line> = diesel::sql_query(format!("EXPLAIN EXECUTE {call}"))
+                .load(&mut **object)
+                .await
+                .unwrap();
+            object.batch_execute("DEALLOCATE look").await.unwrap();
+            lines.into_iter().map(|line| line.line).collect()
+        }
+    }
+}
+
+/// The first step that reads a growing table as a whole.
+fn full_scan(steps: &[String]) -> Option<&String> {
+    steps.iter().find(|step| {
+        let postgres = GROWING.iter().any(|table| {
+            step.split_once("Seq Scan on ")
+                .is_some_and(|(_, on)| on.split(' ').next() == Some(table))
+        });
+        // SQLite names the alias. "SCAN m USING INDEX" follows an index up to the limit; "SCAN m" alone reads the table.
+        let sqlite = step.starts_with("SCAN ")
+            && !step.contains("USING")
+            && !NOT_TABLES.iter().any(|name| step.contains(name));
+        postgres || sqlite
+    })
+}
+
+/// What SQLite scans that is no table: a constant row, what an earlier step picked, and the tables that stay small.
+const NOT_TABLES: [&str; 7] = [
+    "CONSTANT ROW",
+    "own",
+    "by_target",
+    "(subquery",
+    "SCAN p",
+    "SCAN i",
+    "SCAN f",
+];
+
+/// Thousands of rows: 4,000 certificates with a version each, 2,000 agents with a target each, 12,000 jobs of which few are open.
+async fn fill(db: &TestDb) {
+    let at = |seconds: &str| match db.backend() {
+        Backend::Postgres => format!("to_timestamp({} + {seconds})", START.as_seconds()),
+        Backend::Sqlite => format!("({} + {seconds}) * 1000000", START.as_seconds()),
+    };
+    let rows = |count: u32, insert: &str| {
+        format!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) {insert}"
+        )
+    };
+    let rows_into = |count: u32, into: &str, select: &str| match db.backend() {
+        Backend::Postgres => format!("INSERT INTO {into} {}", rows(count, select)),
+        Backend::Sqlite => rows(count, &format!("INSERT INTO {into} {select}")),
+    };
+    let statements = [
+        rows_into(
+            2000,
+            "agents (id, name, hostname, api_key_hash, status, last_heartbeat_at, registered_at)",
+            &format!(
+                "SELECT 'ag-' || i, 'ag-' || i, 'h', 'h' || i, 'Online', {0}, {0} FROM n",
+                at("i")
+            ),
+        ),
+        rows_into(
+            2000,
+            "deployment_targets (id, name, type, agent_id)",
+            "SELECT 'tgt-' || i, 'tgt-' || i, 'NGINX', 'ag-' || i FROM n",
+        ),
+        rows_into(
+            4000,
+            "managed_certificates (id, name, common_name, owner_id, team_id, issuer_id, renewal_policy_id, status, expires_at, \
+                renew_at, created_at)",
+            &format!(
+                "SELECT 'mc-' || i, 'mc-' || i, 'cn', 'o-alice', 't-platform', 'iss-local', 'rp-standard', \
+                CASE WHEN i % 10 = 0 THEN 'Revoked' ELSE 'Active' END, {}, {}, {} FROM n",
+                at("i * 3600"),
+                at("i * 1800"),
+                at("i")
+            ),
+        ),
+        rows_into(
+            4000,
+            "certificate_target_mappings",
+            "SELECT 'mc-' || i, 'tgt-' || (1 + i % 2000) FROM n",
+        ),
+        rows_into(
+            4000,
+            "certificate_versions (id, certificate_id, issuer_id, serial_number, not_before, not_after, fingerprint_sha256, pem_chain)",
+            &format!(
+                "SELECT 'v-' || i, 'mc-' || i, 'iss-local', CAST(i AS text), {0}, {0}, 'f' || i, '' FROM n",
+                at("i")
+            ),
+        ),
+        rows_into(
+            12_000,
+            "jobs (id, type, certificate_id, target_id, agent_id, status, scheduled_at, created_at)",
+            &format!(
+                "SELECT 'job-' || i, CASE WHEN i % 2 = 0 THEN 'Deployment' ELSE 'Renewal' END, 'mc-' || (1 + i % 4000), \
+                CASE WHEN i % 2 = 0 THEN 'tgt-' || (1 + i % 2000) END, CASE WHEN i % 4 = 0 THEN 'ag-' || (1 + i % 2000) END, \
+                CASE WHEN i > 4000 THEN 'Completed' WHEN i % 40 = 2 THEN 'Pending' WHEN i % 40 = 4 THEN 'Pending' \
+                    WHEN i % 40 = 1 THEN 'AwaitingCSR' WHEN i % 40 = 3 THEN 'Failed' WHEN i % 40 = 5 THEN 'Pending' \
+                    WHEN i % 40 = 7 THEN 'Running' ELSE 'Completed' END, {0}, {0} FROM n",
+                at("i")
+            ),
+        ),
+        rows_into(
+            4000,
+            "audit_events (id, actor, actor_type, action, resource_type, resource_id, timestamp)",
+            &format!(
+                "SELECT 'audit-' || i, 'ann', 'APIKey', 'x', 'certificate', 'mc-1', {} FROM n",
+                at("i")
+            ),
+        ),
+        "ANALYZE".to_owned(),
+    ];
+    for statement in statements {
+        db.execute(&statement)
+            .await
+            .unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+    }
+}
+
+/// Catches what a call sends inside a transaction that is rolled back, and refuses a plan that reads a growing table whole.
+macro_rules! check {
+    ($db:expr, $what:literal, $conn:ident => $call:expr) => {{
+        let caught = Caught::default();
+        let checked: Result<(), certctl_repository::Error> = transaction!($db, "plans", $conn => {
+            caught.on($conn);
+            $call?;
+            let statements = caught.off($conn);
+            assert!(!statements.is_empty(), "{} sends nothing", $what);
+            for sql in statements {
+                let steps = plan($conn, &sql).await;
+                assert!(full_scan(&steps).is_none(), "{}: {:?}\n{sql}\n{}", $what, full_scan(&steps), steps.join("\n"));
+            }
+            // So that the next call finds the same rows.
+            Err(certctl_repository::Error::NotFound)
+        });
+        assert!(matches!(checked, Err(certctl_repository::Error::NotFound)), "{}: {checked:?}", $what);
+    }};
+}
+
+db_tests! {
+    async fn what_runs_often_is_a_range_of_an_index(db: TestDb) {
+        db.seed_basics().await;
+        fill(&db).await;
+        let now = START + Duration::from_secs(100_000);
+        let one = AgentId::from_stored("ag-77".into());
+        let certificate = certctl_domain::id::CertificateId::from_stored("mc-77".into());
+        let all = certificates::CertificateFilter::default();
+        check!(db, "claim", conn => claim::claim(conn, "w", Duration::from_secs(300), 100, now).await);
+        check!(db, "recover", conn => claim::recover(conn, now).await);
+        check!(db, "retry due", conn => claim::retry_due(conn, now).await);
+        check!(db, "expire waiting", conn => claim::expire_waiting(conn, "AwaitingCSR", "csr_timeout", START, now).await);
+        check!(db, "poll: has", conn => agent::has_deployments(conn, &one, now).await);
+        check!(db, "poll: claim", conn => agent::claim_deployments(conn, &one, 100, now).await);
+        check!(db, "poll: awaiting csr", conn => agent::awaiting_csr(conn, &one, 100).await);
+        check!(db, "awaiting csr of", conn => agent::awaiting_csr_of(conn, &certificate).await);
+        check!(db, "open renewal", conn => jobs::open_renewal(conn, &certificate).await);
+        check!(db, "due", conn => renewals::due(conn, 1000, now).await);
+        check!(db, "agent by key", conn => agents::find_by_key_hash(conn, "h77").await);
+        check!(db, "mark offline", conn => agents::mark_offline(conn, START).await);
+        check!(db, "latest version", conn => versions::latest(conn, &certificate).await);
+        check!(db, "cursor: first", conn => certificates::list_after(conn, &all, None, 50).await);
+        check!(db, "cursor: next", conn => certificates::list_after(conn, &all, Some((START + Duration::from_secs(900), "mc-900")), 50).await);
+    }
+
+    async fn a_page_of_a_list_is_read_along_an_index(db: TestDb) {
+        db.seed_basics().await;
+        fill(&db).await;
+        let first = PageRequest::default();
+        let caught = Caught::default();
+        let conn = &mut db.read().await.unwrap();
+        caught.on(conn);
+        let all = certificates::CertificateFilter::default();
+        let by = certificates::CertificateOrder::CreatedAt;
+        certificates::list(conn, &all, by, true, first).await.unwrap();
+        jobs::list(conn, jobs::JobFilter::default(), first).await.unwrap();
+        agents::list(conn, false, first).await.unwrap();
+        audit_events::list(conn, &audit_events::AuditFilter::default(), first).await.unwrap();
+        let statements = caught.off(conn);
+        // The count of all matches reads them all; how many there are is what is asked.
+        let pages: Vec<&String> = statements.iter().filter(|sql| !sql.to_lowercase().contains("count(")).collect();
+        assert!(pages.len() >= 4, "{statements:#?}");
+        for sql in pages {
+            let steps = plan(conn, sql).await;
+            assert!(full_scan(&steps).is_none(), "{:?}\n{sql}\n{}", full_scan(&steps), steps.join("\n"));
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The renewal scan, and the counts of the metrics.
+
+use std::time::Duration;
+
+use certctl_domain::{
+    certificate::{Certificate, CertificateStatus as Status},
+    id::CertificateId,
+};
+use certctl_repository::{
+    agents, certificates, issuers,
+    metrics::{self, Counts},
+    profiles, renewal_policies, renewals,
+};
+use certctl_testkit::{Basics, TestDb, database::START, db_tests, entities};
+
+use crate::jobs::{insert, set, validation};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// A certificate that is due since a day and ends in twenty, changed by `change`.
+async fn put(
+    db: &TestDb,
+    basics: &Basics,
+    id: &str,
+    change: impl FnOnce(&mut Certificate),
+) -> CertificateId {
+    let mut certificate = basics.certificate(id);
+    certificate.status = Status::Active;
+    certificate.expires_at = Some(START + 20 * DAY);
+    certificate.renew_at = Some(START - DAY);
+    change(&mut certificate);
+    tx!(db, conn => certificates::insert(conn, &certificate).await).unwrap();
+    certificate.id
+}
+
+async fn due(db: &TestDb, limit: i64) -> Vec<renewals::Due> {
+    tx!(db, conn => renewals::due(conn, limit, START).await).unwrap()
+}
+
+async fn state(db: &TestDb, id: &CertificateId) -> Status {
+    certificates::find(reader!(db), id).await.unwrap().status
+}
+
+db_tests! {
+    async fn due_is_what_may_and_must_be_renewed_soonest_first(db: TestDb) {
+        let basics = db.seed_basics().await;
+        let mut manual = entities::policy("rp-manual");
+        manual.auto_renew = false;
+        let mut off = entities::issuer("iss-off");
+        off.enabled = false;
+        let mut strict = entities::profile("prof-strict");
+        strict.requires_approval = true;
+        tx!(db, conn => {
+            renewal_policies::insert(conn, &manual).await?;
+            issuers::insert(conn, &off).await?;
+            profiles::insert(conn, &strict).await
+        }).unwrap();
+        put(&db, &basics, "mc-due", |_| ()).await;
+        put(&db, &basics, "mc-now", |one| { one.renew_at = Some(START); one.status = Status::Expiring; }).await;
+        put(&db, &basics, "mc-strict", |one| { one.renew_at = Some(START - 2 * DAY); one.profile_id = Some(strict.id.clone()); }).await;
+        put(&db, &basics, "mc-plain", |one| { one.profile_id = None; one.status = Status::Pending; }).await;
+        put(&db, &basics, "mc-later", |one| one.renew_at = Some(START + Duration::from_micros(1))).await;
+        put(&db, &basics, "mc-unplanned", |one| one.renew_at = None).await;
+        put(&db, &basics, "mc-ended", |one| one.expires_at = Some(START)).await;
+        put(&db, &basics, "mc-manual", |one| one.renewal_policy_id = manual.id.clone()).await;
+        put(&db, &basics, "mc-off", |one| one.issuer_id = off.id.clone()).await;
+        for status in [Status::RenewalInProgress, Status::Failed, Status::Revoked, Status::Archived, Status::Expired] {
+            put(&db, &basics, &format!("mc-{status}"), |one| one.status = status).await;
+        }
+        let open = put(&db, &basics, "mc-open", |_| ()).await;
+        insert(&db, &[entities::renewal("job-1", &open)]).await;
+
+        let found = due(&db, 100).await;
+        let ids: Vec<&str> = found.iter().map(|one| one.id.as_str()).collect();
+        assert_eq!(ids, ["mc-strict", "mc-due", "mc-plain", "mc-now"]);
+        assert!(found.iter().all(|one| one.max_retries == 3 && !one.is_first));
+        assert_eq!(found.iter().map(|one| one.requires_approval).collect::<Vec<_>>(), [true, false, false, false]);
+        assert_eq!((found[0].profile_id.as_ref(), found[2].profile_id.as_ref()), (Some(&strict.id), None));
+        assert_eq!(due(&db, 2).await.len(), 2);
+
+        let marked = [found[0].id.clone(), found[1].id.clone()];
+        assert_eq!(tx!(db, conn => renewals::mark_in_progress(conn, &marked, START).await).unwrap(), 2);
+        assert_eq!(tx!(db, conn => renewals::mark_in_progress(conn, &[], START).await).unwrap(), 0);
+        assert_eq!(due(&db, 100).await.len(), 2);
+        set(&db, "job-1", "status = 'Cancelled'").await;
+        assert_eq!(due(&db, 100).await.len(), 3);
+    }
+
+    async fn rows_without_a_plan_are_planned_inside_the_window(db: TestDb) {
+        let basics = db.seed_basics().await;
+        let wide = put(&db, &basics, "mc-wide", |one| { one.renew_at = None; one.expires_at = Some(START + 90 * DAY); }).await;
+        let mut short = entities::policy("rp-short");
+        short.renewal_window_days = 1;
+        tx!(db, conn => renewal_policies::insert(conn, &short).await).unwrap();
+        let narrow = put(&db, &basics, "mc-narrow", |one| { one.renew_at = None; one.renewal_policy_id = short.id.clone(); }).await;
+        let planned = put(&db, &basics, "mc-planned", |_| ()).await;
+        let revoked = put(&db, &basics, "mc-revoked", |one| { one.renew_at = None; one.status = Status::Revoked; }).await;
+        assert_eq!(tx!(db, conn => renewals::plan_unplanned(conn).await).unwrap(), 2);
+        assert_eq!(tx!(db, conn => renewals::plan_unplanned(conn).await).unwrap(), 0);
+        let renew_at = async |id: &CertificateId| certificates::find(reader!(db), id).await.unwrap().renew_at;
+        let at = renew_at(&wide).await.unwrap();
+        assert!((START + 60 * DAY..=START + 61 * DAY).contains(&at), "{at}");
+        let at = renew_at(&narrow).await.unwrap();
+        assert!((START + 19 * DAY..=START + 19 * DAY + DAY / 10).contains(&at), "{at}");
+        assert_eq!(renew_at(&planned).await, Some(START - DAY));
+        assert_eq!(renew_at(&revoked).await, None);
+    }
+
+    async fn expiry_moves_states_one_way(db: TestDb) {
+        let basics = db.seed_basics().await;
+        let ended = put(&db, &basics, "mc-ended", |one| one.expires_at = Some(START)).await;
+        let window = put(&db, &basics, "mc-window", |_| ()).await;
+        let early = put(&db, &basics, "mc-early", |one| one.renew_at = Some(START + DAY)).await;
+        let busy = put(&db, &basics, "mc-busy", |one| { one.status = Status::RenewalInProgress; one.expires_at = Some(START); }).await;
+        let revoked = put(&db, &basics, "mc-revoked", |one| { one.status = Status::Revoked; one.expires_at = Some(START); }).await;
+        assert_eq!(tx!(db, conn => renewals::apply_expiry(conn, START).await).unwrap(), (1, 1));
+        assert_eq!(tx!(db, conn => renewals::apply_expiry(conn, START).await).unwrap(), (0, 0));
+        for (id, status) in [
+            (&ended, Status::Expired), (&window, Status::Expiring), (&early, Status::Active), (&busy, Status::RenewalInProgress),
+            (&revoked, Status::Revoked), (&basics.certificate, Status::Pending),
+        ] {
+            assert_eq!(state(&db, id).await, status, "{id}");
+        }
+    }
+
+    async fn a_renewal_that_is_called_off_leaves_what_the_expiry_says(db: TestDb) {
+        let basics = db.seed_basics().await;
+        let busy = |one: &mut Certificate| one.status = Status::RenewalInProgress;
+        let cases = [
+            (put(&db, &basics, "mc-none", |one| { busy(one); one.expires_at = None; }).await, Status::Pending),
+            (put(&db, &basics, "mc-ended", |one| { busy(one); one.expires_at = Some(START); }).await, Status::Expired),
+            (put(&db, &basics, "mc-window", busy).await, Status::Expiring),
+            (put(&db, &basics, "mc-early", |one| { busy(one); one.renew_at = Some(START + DAY); }).await, Status::Active),
+            (put(&db, &basics, "mc-unplanned", |one| { busy(one); one.renew_at = None; }).await, Status::Active),
+            (put(&db, &basics, "mc-revoked", |one| one.status = Status::Revoked).await, Status::Revoked),
+        ];
+        let ids: Vec<CertificateId> = cases.iter().map(|case| case.0.clone()).collect();
+        assert_eq!(tx!(db, conn => renewals::restore_status(conn, &ids, START).await).unwrap(), 5);
+        for (id, status) in cases {
+            assert_eq!(state(&db, &id).await, status, "{id}");
+            let found = certificates::find(reader!(db), &id).await.unwrap();
+            if status != Status::Revoked {
+                assert_eq!(Status::by_expiry(found.expires_at, found.renew_at, START), status, "{id}");
+            }
+        }
+    }
+
+    async fn everything_is_counted_once(db: TestDb) {
+        let basics = db.seed_basics().await;
+        put(&db, &basics, "mc-soon", |_| ()).await;
+        put(&db, &basics, "mc-far", |one| one.expires_at = Some(START + 31 * DAY)).await;
+        put(&db, &basics, "mc-ended", |one| one.expires_at = Some(START)).await;
+        put(&db, &basics, "mc-expired", |one| one.status = Status::Expired).await;
+        put(&db, &basics, "mc-revoked", |one| one.status = Status::Revoked).await;
+        put(&db, &basics, "mc-archived", |one| one.status = Status::Archived).await;
+        let mut silent = entities::agent("ag-silent");
+        silent.last_heartbeat_at = Some(START - Duration::from_secs(300));
+        let mut retired = entities::agent("ag-retired");
+        retired.retired_at = Some(START);
+        tx!(db, conn => { agents::insert(conn, &silent, "s").await?; agents::insert(conn, &retired, "r").await }).unwrap();
+        let states = ["Pending", "AwaitingCSR", "AwaitingApproval", "Running", "Completed", "Completed", "Failed", "Cancelled"];
+        for (number, status) in states.iter().enumerate() {
+            let id = format!("job-{number}");
+            insert(&db, &[validation(&id, &basics.certificate)]).await;
+            set(&db, &id, &format!("status = '{status}'")).await;
+        }
+        let counted = metrics::counts(reader!(db), START).await.unwrap();
+        assert_eq!(counted, Counts {
+            certificates: 6, active: 3, expiring_soon: 1, expired: 2, revoked: 1, agents: 6, agents_online: 1,
+            jobs_pending: 4, jobs_completed: 2, jobs_failed: 1,
+        });
+    }
+}
