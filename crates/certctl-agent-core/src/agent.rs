@@ -27,7 +27,7 @@ use crate::{
     config::AgentConfig,
     host::HostFacts,
     keys::KeyStore,
-    outbox::{Message, Outbox},
+    outbox::Outbox,
     report,
     wire::{Client, Server, body::JobReport},
     work::{self, BadItem, DeploymentWork, RequestWork, Work},
@@ -35,6 +35,8 @@ use crate::{
 
 /// How many targets are worked on at the same time (agent §11).
 const PARALLEL_TARGETS: usize = 4;
+/// Where the jobs under way are noted, in the key folder.
+const JOBS: &str = "agent-jobs";
 
 /// The agent of one host.
 #[derive(Clone)]
@@ -88,7 +90,7 @@ impl Agent {
             keys: KeyStore::open(&config.key_dir)?,
             registry,
             prober: Prober::new(),
-            outbox: Outbox::default(),
+            outbox: Outbox::open(config.key_dir.join(JOBS))?,
             stop: CancellationToken::new(),
             retired: CancellationToken::new(),
             targets: Mutex::default(),
@@ -121,7 +123,18 @@ impl Agent {
         let items = inner.client.work().await;
         let items = items.inspect_err(|failure| inner.note(failure))?;
         let mut tasks = JoinSet::new();
-        let (deployments, requests) = inner.sort(&items);
+        let Sorted {
+            deployments,
+            requests,
+            bad,
+        } = inner.sort(&items);
+        for (job, problem) in bad {
+            let report = JobReport::failed(inner.safe(&problem));
+            inner.outbox.report(&job, &report).await;
+        }
+        for work in &deployments {
+            inner.outbox.take(&work.job).await;
+        }
         for work in deployments {
             let span = tracing::info_span!("deployment", job_id = %work.job, certificate_id = %work.certificate, target_id = %work.target);
             let inner = Arc::clone(inner);
@@ -144,15 +157,21 @@ impl Agent {
                 Ok(Ok(Done::Nothing)) | Err(_) => {}
                 Ok(Err(job)) => {
                     let said = "the agent came upon a fault of its own".to_owned();
-                    inner
-                        .outbox
-                        .post(&job, Message::Report(JobReport::failed(said)));
+                    inner.outbox.report(&job, &JobReport::failed(said)).await;
                 }
             }
         }
         inner.flush().await;
         Ok(polled)
     }
+}
+
+/// What a poll handed out.
+#[derive(Default)]
+struct Sorted {
+    deployments: Vec<DeploymentWork>,
+    requests: Vec<RequestWork>,
+    bad: Vec<(JobId, String)>,
 }
 
 /// What a piece of work came to.
@@ -172,32 +191,35 @@ fn guard(job: &JobId, joined: Result<Done, JoinError>) -> Result<Done, JobId> {
 
 impl Inner {
     /// Reads the items, leaving out what is being reported already.
-    fn sort(&self, items: &[serde_json::Value]) -> (Vec<DeploymentWork>, Vec<RequestWork>) {
-        let (mut deployments, mut requests) = (Vec::new(), Vec::new());
+    fn sort(&self, items: &[serde_json::Value]) -> Sorted {
+        let mut sorted = Sorted::default();
         for item in items {
             match work::read(item) {
                 Ok(Some(Work::Deployment(work))) if !self.outbox.holds(&work.job) => {
-                    deployments.push(*work);
+                    sorted.deployments.push(*work);
                 }
                 Ok(Some(Work::Request(work))) if !self.outbox.holds(&work.job) => {
-                    requests.push(work);
+                    sorted.requests.push(work);
                 }
                 Ok(_) => {}
                 Err(BadItem { job, problem }) => {
                     tracing::error!(problem, "a work item cannot be done");
-                    if let Some(job) = job.filter(|job| !self.outbox.holds(job)) {
-                        let report = JobReport::failed(self.safe(&problem));
-                        self.outbox.post(&job, Message::Report(report));
-                    }
+                    let job = job.filter(|job| !self.outbox.holds(job));
+                    sorted.bad.extend(job.map(|job| (job, problem)));
                 }
             }
         }
         // A new pending key would take the place of the one that a deployment of the same certificate waits for. The
         // request is handed out again with every poll.
-        let deployed: BTreeSet<&CertificateId> =
-            deployments.iter().map(|work| &work.certificate).collect();
-        requests.retain(|work| !deployed.contains(&work.certificate));
-        (deployments, requests)
+        let deployed: BTreeSet<&CertificateId> = sorted
+            .deployments
+            .iter()
+            .map(|work| &work.certificate)
+            .collect();
+        sorted
+            .requests
+            .retain(|work| !deployed.contains(&work.certificate));
+        sorted
     }
 
     /// One deployment at a time per target, and a few targets at a time.
@@ -206,7 +228,11 @@ impl Inner {
         let _turn = turn.lock().await;
         let _permit = self.permits.acquire().await;
         if self.is_ending() {
-            // Handed out to this agent and not begun; the server takes it back when its lease ends.
+            // Handed out to this agent, so nobody else would take it up.
+            let said = "the agent was stopped before the deployment began".to_owned();
+            self.outbox
+                .report(&work.job, &JobReport::failed(said))
+                .await;
             return Done::Nothing;
         }
         self.deploy(work).await;

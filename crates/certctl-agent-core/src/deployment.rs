@@ -12,13 +12,12 @@ use certctl_domain::{
 };
 use certctl_pki::{cert::ParsedCertificate, key::PrivateKey};
 use certctl_telemetry::ErrorChain;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     Error,
     agent::Inner,
-    outbox::Message,
     verify::{self, Rule, Seen},
     wire::body::{CertificateReply, DeployReport, JobReport, Verification},
     work::DeploymentWork,
@@ -45,7 +44,11 @@ impl Inner {
     /// Carries out one deployment and leaves its result in the outbox.
     pub(crate) async fn deploy(self: &Arc<Self>, work: &DeploymentWork) {
         let started = Instant::now();
-        if let Err(failure) = self.client.report(&work.job, &JobReport::running()).await {
+        if let Err(failure) = self
+            .client
+            .report(&work.job, &json!({"status": "Running"}))
+            .await
+        {
             self.note(&failure);
             tracing::debug!(problem = %ErrorChain(&failure), "the start of the job was not taken note of");
         }
@@ -67,7 +70,7 @@ impl Inner {
                         ..DeployReport::default()
                     }),
                 };
-                self.outbox.post(&work.job, Message::Report(report));
+                self.outbox.report(&work.job, &report).await;
             }
         }
     }
@@ -224,8 +227,7 @@ impl Inner {
                 problem = verification.error,
                 "looked at what is served"
             );
-            self.outbox
-                .post(&work.job, Message::Verification(verification));
+            self.outbox.verification(&work.job, verification);
         }
         let report = JobReport {
             status: "Completed",
@@ -239,7 +241,7 @@ impl Inner {
                 metadata: result.metadata,
             }),
         };
-        self.outbox.post(&work.job, Message::Report(report));
+        self.outbox.report(&work.job, &report).await;
     }
 
     /// Nothing when there is nowhere to look or nobody wants it.

@@ -7,6 +7,7 @@ mod dry_run;
 mod error;
 mod host;
 mod keys;
+mod ledger;
 mod outbox;
 mod pace;
 mod register;

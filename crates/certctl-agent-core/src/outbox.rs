@@ -1,19 +1,22 @@
 //! What the server has not been told yet.
 //!
 //! A deployment that is done must be known to be done, however long the server is away; so its result stays here until the
-//! server has taken it, or has said that it never will.
+//! server has taken it, or has said that it never will. Reports are kept on disk as well, see [`Ledger`].
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use certctl_domain::id::JobId;
 use certctl_telemetry::ErrorChain;
-use tokio::sync::Notify;
+use serde_json::Value;
+use tokio::{sync::Notify, task::spawn_blocking};
 
 use crate::{
     Error,
+    ledger::Ledger,
     wire::{
         Client,
         body::{JobReport, Verification},
@@ -23,9 +26,13 @@ use crate::{
 /// The most letters kept. A poll takes on new work only when the last is done, so this is never reached in practice.
 const MOST: usize = 1024;
 
+/// What is said of a job whose agent died over it.
+const CUT_OFF: &str =
+    "the agent ended before the job did; the next deployment puts right what was begun";
+
 #[derive(Debug, Clone)]
-pub(crate) enum Message {
-    Report(JobReport),
+enum Message {
+    Report(Value),
     Verification(Verification),
 }
 
@@ -42,16 +49,67 @@ struct Letters {
     waiting: VecDeque<Letter>,
 }
 
-#[derive(Default)]
 pub(crate) struct Outbox {
     letters: Mutex<Letters>,
+    ledger: Ledger,
     /// One delivery at a time, so that nothing is sent twice.
     sending: tokio::sync::Mutex<()>,
     arrived: Notify,
 }
 
 impl Outbox {
-    pub(crate) fn post(&self, job: &JobId, message: Message) {
+    /// Opens the ledger; what an earlier life of the agent owes is posted anew.
+    pub(crate) fn open(dir: PathBuf) -> Result<Self, Error> {
+        let (ledger, owed) = Ledger::open(dir)?;
+        let outbox = Self {
+            letters: Mutex::default(),
+            ledger,
+            sending: tokio::sync::Mutex::default(),
+            arrived: Notify::new(),
+        };
+        for (job, report) in owed {
+            let report = report.unwrap_or_else(|| {
+                tracing::warn!(job_id = %job, "the agent ended before this job did");
+                as_json(&JobReport::failed(CUT_OFF.to_owned()))
+            });
+            outbox.push(job, Message::Report(report));
+        }
+        Ok(outbox)
+    }
+
+    /// Notes that a job is under way, so that it is answered for whatever happens.
+    pub(crate) async fn take(&self, job: &JobId) {
+        self.note(job, Ledger::take).await;
+    }
+
+    /// Keeps the end of a job until it is delivered.
+    pub(crate) async fn report(&self, job: &JobId, report: &JobReport) {
+        let report = as_json(report);
+        let noted = report.clone();
+        self.note(job, move |ledger, job| ledger.end(job, &noted))
+            .await;
+        self.push(job.clone(), Message::Report(report));
+    }
+
+    /// Keeps what was seen of a deployment until it is delivered.
+    pub(crate) fn verification(&self, job: &JobId, seen: Verification) {
+        self.push(job.clone(), Message::Verification(seen));
+    }
+
+    /// Writes to the ledger off the async threads. A ledger that cannot be written only matters when the agent dies, too.
+    async fn note(
+        &self,
+        job: &JobId,
+        write: impl FnOnce(&Ledger, &JobId) -> Result<(), Error> + Send + 'static,
+    ) {
+        let (ledger, owned) = (self.ledger.clone(), job.clone());
+        let written = spawn_blocking(move || write(&ledger, &owned)).await;
+        if let Ok(Err(problem)) = written {
+            tracing::warn!(job_id = %job, problem = %ErrorChain(&problem), "the job is not noted on disk");
+        }
+    }
+
+    fn push(&self, job: JobId, message: Message) {
         let mut letters = self.lock();
         if letters.waiting.len() == MOST {
             letters.waiting.pop_front();
@@ -61,7 +119,7 @@ impl Outbox {
         letters.next += 1;
         letters.waiting.push_back(Letter {
             number,
-            job: job.clone(),
+            job,
             message,
         });
         drop(letters);
@@ -100,7 +158,7 @@ impl Outbox {
                 Message::Verification(seen) => client.verification(&letter.job, seen).await,
             };
             match sent {
-                Ok(()) => self.remove(letter.number),
+                Ok(()) => self.done(&letter).await,
                 Err(Error::Retired) => return Err(Error::Retired),
                 Err(failure) if failure.is_transient() => {
                     tracing::warn!(job_id = %letter.job, problem = %ErrorChain(&failure),
@@ -111,18 +169,28 @@ impl Outbox {
                     // 409: the job has ended already; 404: it is not ours any more; 400: an older server.
                     tracing::warn!(job_id = %letter.job, problem = %ErrorChain(&failure),
                         "the server does not take a result");
-                    self.remove(letter.number);
+                    self.done(&letter).await;
                 }
             }
         }
         Ok(())
     }
 
-    fn remove(&self, number: u64) {
-        self.lock().waiting.retain(|letter| letter.number != number);
+    /// Forgets a letter that was delivered or will never be.
+    async fn done(&self, letter: &Letter) {
+        if matches!(letter.message, Message::Report(_)) {
+            self.note(&letter.job, Ledger::forget).await;
+        }
+        self.lock()
+            .waiting
+            .retain(|other| other.number != letter.number);
     }
 
     fn lock(&self) -> MutexGuard<'_, Letters> {
         self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn as_json(report: &JobReport) -> Value {
+    serde_json::to_value(report).expect("texts, numbers and maps of texts are JSON")
 }

@@ -10,7 +10,6 @@ use tokio::task::spawn_blocking;
 use crate::{
     Error,
     agent::Inner,
-    outbox::Message,
     wire::body::{Csr, JobReport},
     work::RequestWork,
 };
@@ -28,7 +27,7 @@ impl Inner {
         let prepared = match self.prepare(&work).await {
             Ok(prepared) => prepared,
             Err(failure) => {
-                self.fail(&work.job, &failure);
+                self.fail(&work.job, &failure).await;
                 return false;
             }
         };
@@ -90,7 +89,7 @@ impl Inner {
         match failure.status() {
             // The request itself is no good, so there will be no certificate for its key.
             Some(400 | 422) => {
-                self.fail(&work.job, &failure);
+                self.fail(&work.job, &failure).await;
                 self.drop_pending(work).await;
             }
             // Nothing waits any more. When this was the first try, somebody else's request won. When it was not, the
@@ -119,11 +118,10 @@ impl Inner {
     }
 
     /// Tells the server that a job came to nothing.
-    pub(crate) fn fail(&self, job: &JobId, failure: &Error) {
+    pub(crate) async fn fail(&self, job: &JobId, failure: &Error) {
         let said = self.safe(&ErrorChain(failure).to_string());
         tracing::error!(problem = said, "the job failed");
-        self.outbox
-            .post(job, Message::Report(JobReport::failed(said)));
+        self.outbox.report(job, &JobReport::failed(said)).await;
     }
 
     /// Runs file and key work off the async threads.

@@ -88,7 +88,7 @@ impl Agent {
         }
         if !self.inner.outbox.is_empty() {
             tracing::warn!(
-                "results could not be delivered; the server takes the jobs back when their leases end"
+                "results could not be delivered; they will be when the agent starts again"
             );
         }
     }

@@ -94,14 +94,6 @@ pub(crate) struct JobReport {
 }
 
 impl JobReport {
-    pub(crate) fn running() -> Self {
-        Self {
-            status: "Running",
-            error: None,
-            deploy: None,
-        }
-    }
-
     pub(crate) fn failed(error: String) -> Self {
         Self {
             status: "Failed",

@@ -127,9 +127,9 @@ impl Client {
         read_json("the fetch of the certificate", request).await
     }
 
-    pub(crate) async fn report(&self, job: &JobId, status: &body::JobReport) -> Result<(), Error> {
+    pub(crate) async fn report(&self, job: &JobId, report: &Value) -> Result<(), Error> {
         let path = format!("/jobs/{job}/status");
-        self.post("the report of the job", &path, status).await
+        self.post("the report of the job", &path, report).await
     }
 
     pub(crate) async fn verification(

@@ -353,26 +353,95 @@ async fn heartbeats_go_on_and_a_stop_waits_while_a_deployment_runs() {
     .await;
 
     let stopping = tokio::spawn(running.stop());
-    let opened = async {
-        // The heartbeats end at once; the deployment is what is waited for.
-        let mut last = bench.server.calls("heartbeat").len();
-        loop {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            let now = bench.server.calls("heartbeat").len();
-            if now == last {
-                break;
-            }
-            last = now;
-        }
-        assert!(!stopping.is_finished());
-        gate.add_permits(1);
-    };
-    opened.await;
+    // The heartbeats end at once; the deployment is what is waited for.
+    bench.falls_silent().await;
+    assert!(!stopping.is_finished());
+    gate.add_permits(1);
     stopping.await.unwrap();
     assert_eq!(
         bench.server.outcome("job-1").unwrap()["status"],
         "Completed"
     );
+}
+
+#[tokio::test]
+async fn what_was_not_begun_when_the_agent_stops_is_given_back() {
+    let bench = Bench::start().await;
+    bench.has_live_pair("mc-1");
+    let gate = Arc::new(Semaphore::new(0));
+    let puppet = Arc::new(Puppet {
+        gate: Some(Arc::clone(&gate)),
+        ..Puppet::default()
+    });
+    for number in 0..5 {
+        let item = unverified(
+            &format!("job-{number}"),
+            &format!("tgt-{number}"),
+            &json!({}),
+        );
+        bench.server.state().deployments.push(item);
+    }
+    let running = Running::start(bench.agent_with(puppet.registry()));
+    eventually("four are at work", || {
+        puppet.at_work.load(Ordering::SeqCst) == 4
+    })
+    .await;
+    assert_eq!(contents(&bench.key_dir().join("agent-jobs")).len(), 5);
+    let stopping = tokio::spawn(running.stop());
+    bench.falls_silent().await;
+    gate.add_permits(5);
+    stopping.await.unwrap();
+
+    let outcomes: Vec<Value> = (0..5)
+        .map(|number| bench.server.outcome(&format!("job-{number}")).unwrap())
+        .collect();
+    let failed: Vec<&Value> = outcomes
+        .iter()
+        .filter(|o| o["status"] == "Failed")
+        .collect();
+    assert_eq!(failed.len(), 1, "{outcomes:?}");
+    assert!(
+        failed[0]["error"]
+            .as_str()
+            .unwrap()
+            .contains("before the deployment began")
+    );
+    assert!(
+        contents(&bench.key_dir().join("agent-jobs")).is_empty(),
+        "nothing is owed"
+    );
+}
+
+#[tokio::test]
+async fn after_a_crash_the_agent_answers_for_the_jobs_it_had() {
+    let bench = Bench::start().await;
+    let jobs = bench.key_dir().join("agent-jobs");
+    fs::create_dir_all(&jobs).unwrap();
+    fs::write(jobs.join("job-1.json"), "").unwrap();
+    fs::write(
+        jobs.join("job-2.json"),
+        r#"{"status":"Completed","deploy":{"outcome":"success"}}"#,
+    )
+    .unwrap();
+    let running = Running::start(bench.agent());
+    eventually("both jobs are answered for", || {
+        bench.server.outcome("job-1").is_some() && bench.server.outcome("job-2").is_some()
+    })
+    .await;
+    running.stop().await;
+    let cut_off = bench.server.outcome("job-1").unwrap();
+    assert_eq!(cut_off["status"], "Failed");
+    assert!(
+        cut_off["error"]
+            .as_str()
+            .unwrap()
+            .contains("the agent ended before the job did")
+    );
+    assert_eq!(
+        bench.server.outcome("job-2").unwrap()["status"],
+        "Completed"
+    );
+    assert!(contents(&jobs).is_empty());
 }
 
 #[tokio::test]
