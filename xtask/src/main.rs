@@ -4,6 +4,7 @@
 //! `cargo xtask` on a fresh machine starts within seconds.
 
 mod ci;
+mod stack;
 mod step;
 mod test;
 mod tidy;
