@@ -18,13 +18,14 @@ use certctl_domain::{
 use certctl_repository::{
     Conn,
     certificates::{self, CertificateFilter, CertificateOrder},
-    issuers, jobs, owners, profiles, renewal_policies, targets, teams, transaction, versions,
+    issuers, owners, profiles, renewal_policies, targets, teams, transaction, versions,
 };
 use serde_json::json;
 
 use crate::{
     Error, Services,
     error::Expect as _,
+    jobs::call_off_waiting,
     services::{authorise, event, record},
 };
 
@@ -160,8 +161,12 @@ impl Services {
         transaction!(self.db, "update certificate", conn => {
             let mut certificate = certificates::find_for_update(conn, id).await.or_not_found("certificate", id)?;
             let seen = certificate.status;
-            let targets_before = certificate.target_ids.clone();
+            let (targets_before, policy_before) = (certificate.target_ids.clone(), certificate.renewal_policy_id.clone());
             merge(&mut certificate, &input)?;
+            if certificate.renewal_policy_id != policy_before {
+                // The next scan plans the renewal anew, by the window of the policy it has now.
+                certificate.renew_at = None;
+            }
             certificate.updated_at = now;
             check_references(conn, &certificate).await?;
             certificates::update(conn, &certificate, seen).await.or_conflict(|| format!("a certificate named {:?} exists", certificate.name))?;
@@ -193,7 +198,7 @@ impl Services {
             certificate.status = seen.transition(CertificateEvent::Archive).map_err(|error| Error::Conflict(error.to_string()))?;
             certificate.updated_at = now;
             certificates::update(conn, &certificate, seen).await?;
-            jobs::cancel_waiting(conn, id, "the certificate was archived", now).await?;
+            call_off_waiting(conn, actor, id, "the certificate was archived", now).await?;
             record(conn, event(actor, EventCategory::CertLifecycle, "certificate_archived", ("certificate", id.as_str()), json!({}), now)).await?;
             Ok::<_, Error>(())
         })
@@ -346,6 +351,9 @@ fn parse_status(text: &str, present: CertificateStatus) -> Result<CertificateSta
         return Err(refuse(format!("a certificate that is {present} stays so")));
     }
     match wanted {
+        CertificateStatus::Archived => Err(refuse(
+            "a certificate is archived by deleting it".to_owned(),
+        )),
         CertificateStatus::Revoked => Err(refuse(
             "a certificate is revoked by its revoke operation".to_owned(),
         )),

@@ -81,7 +81,7 @@ impl Services {
     ///
     /// # Errors
     /// [`Error::Forbidden`] without `agent.heartbeat`, [`Error::NotYours`] with another agent's key, [`Error::NotFound`],
-    /// [`Error::AgentRetired`], [`Error::Invalid`] for an overlong field.
+    /// [`Error::AgentRetired`]. A field that is out of bounds is left out: an agent that lives is not offline for it (api §16.3).
     pub async fn heartbeat(
         &self,
         actor: &Actor,
@@ -90,7 +90,6 @@ impl Services {
     ) -> Result<(), Error> {
         authorise(actor, Permission::AgentHeartbeat)?;
         own_agent_only(actor, id)?;
-        check_report(&report)?;
         let now = self.now();
         if !self.heartbeats.is_known(id, now) {
             let agent = agents::find(&mut self.read().await?, id)
@@ -104,7 +103,7 @@ impl Services {
         self.heartbeats.add(Heartbeat {
             agent_id: id.clone(),
             at: now,
-            report,
+            report: tolerable(report),
         });
         Ok(())
     }
@@ -125,6 +124,21 @@ impl Services {
         }
         Ok(waiting.len())
     }
+}
+
+/// What of a report can be stored.
+fn tolerable(mut report: AgentReport) -> AgentReport {
+    while let Err(Error::Invalid(field)) = check_report(&report) {
+        let value = match field.field {
+            "version" => &mut report.version,
+            "hostname" => &mut report.hostname,
+            "os" => &mut report.os,
+            "architecture" => &mut report.architecture,
+            _ => &mut report.ip_address,
+        };
+        value.clear();
+    }
+    report
 }
 
 /// The bounds of the columns (model §3.7).

@@ -1,24 +1,26 @@
 //! Jobs as operators see them: reading, calling off, and what was seen of deployments.
 
 use certctl_domain::{
-    access::{Actor, Permission},
+    access::{Actor, ActorType, Permission},
     audit::EventCategory,
-    id::{JobId, TargetId},
-    job::{Job, JobEvent, JobType, VerificationStatus},
+    id::{AgentId, CertificateId, JobId, TargetId},
+    job::{Job, JobEvent, JobStatus, JobType, VerificationStatus},
     page::{Page, PageRequest},
     time::Timestamp,
     validation::{InvalidField, optional_text},
 };
 use certctl_repository::{
-    approvals,
+    Conn, agents, approvals,
     jobs::{self, JobChange, JobFilter, agent},
-    renewals, transaction,
+    renewals, targets, transaction,
 };
 use serde_json::json;
 
 use crate::{
     Error, Services,
+    access::own_agent_only,
     error::Expect as _,
+    revocations::revoke_unfinished,
     services::{authorise, event, record},
 };
 
@@ -35,6 +37,15 @@ pub struct VerificationInput {
     pub verified: bool,
     /// Why nothing could be seen.
     pub error: Option<String>,
+}
+
+/// What was made of what an agent says it saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verified {
+    /// Whether the target serves what it should; said by the fingerprints, not by whoever reports them.
+    pub verified: bool,
+    /// When it was stored.
+    pub at: Timestamp,
 }
 
 impl Services {
@@ -78,6 +89,9 @@ impl Services {
                 return Err(Error::Conflict("the job changed at the same moment".to_owned()));
             }
             approvals::close_for_job(conn, id, "rejected", actor.id(), "the job was cancelled", now).await?;
+            if let (Some(certificate), true) = (&job.certificate_id, job.attempts > 0) {
+                revoke_unfinished(conn, actor, certificate, id, now).await?;
+            }
             if let (JobType::Renewal | JobType::Issuance, Some(certificate)) = (job.job_type, &job.certificate_id) {
                 renewals::restore_status(conn, std::slice::from_ref(certificate), now).await?;
             }
@@ -90,14 +104,15 @@ impl Services {
     ///
     /// # Errors
     /// [`Error::Forbidden`] without `verification.run`, [`Error::NotFound`], [`Error::NotYours`] for another agent's job,
-    /// [`Error::Invalid`] for a fingerprint that is none.
+    /// [`Error::AgentRetired`], [`Error::Invalid`] for a fingerprint that is none.
     pub async fn verify_job(
         &self,
         actor: &Actor,
         id: &JobId,
         input: VerificationInput,
-    ) -> Result<Timestamp, Error> {
+    ) -> Result<Verified, Error> {
         authorise(actor, Permission::VerificationRun)?;
+        self.refuse_retired(actor).await?;
         let now = self.now();
         let failed = input
             .error
@@ -129,18 +144,33 @@ impl Services {
         };
         transaction!(self.db, "verify job", conn => {
             let job = jobs::find(conn, id).await.or_not_found("job", id)?;
-            if let Some(agent) = &job.agent_id {
-                crate::access::own_agent_only(actor, agent)?;
-            }
             if job.target_id.as_ref() != Some(&target) {
                 return Err(InvalidField::new("target_id", "is not the target of this job").into());
             }
+            let agent = match &job.agent_id {
+                Some(agent) => agent.clone(),
+                None => targets::find(conn, &target).await?.agent_id,
+            };
+            own_agent_only(actor, &agent)?;
             agent::set_verification(conn, id, &seen).await?;
             let action = if served { "job_verification_success" } else { "job_verification_failed" };
             let details = json!({"target_id": target.as_str(), "expected": seen.expected, "actual": seen.actual});
             record(conn, event(actor, EventCategory::CertLifecycle, action, ("job", id.as_str()), details, now)).await?;
-            Ok::<_, Error>(now)
+            Ok::<_, Error>(Verified { verified: served, at: now })
         })
+    }
+
+    /// A retired agent is told so on every call it makes (api §16.3).
+    async fn refuse_retired(&self, actor: &Actor) -> Result<(), Error> {
+        if actor.actor_type() != ActorType::Agent {
+            return Ok(());
+        }
+        let id = AgentId::from_stored(actor.id().to_owned());
+        match agents::find(&mut self.read().await?, &id).await {
+            Ok(agent) if agent.retired_at.is_some() => Err(Error::AgentRetired(id.to_string())),
+            Ok(_) | Err(certctl_repository::Error::NotFound) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Reads what was seen at a target.
@@ -157,6 +187,27 @@ impl Services {
         }
         Ok(job)
     }
+}
+
+/// Calls off what waits for a certificate that ends: its jobs, the request for approval of its renewal, and the serial that a
+/// try of it may have had signed.
+pub(crate) async fn call_off_waiting(
+    conn: &mut Conn,
+    actor: &Actor,
+    certificate: &CertificateId,
+    reason: &str,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let renewal = jobs::open_renewal(conn, certificate).await?;
+    jobs::cancel_waiting(conn, certificate, reason, now).await?;
+    // One that runs ends by itself, and what it signs is recorded and revoked then.
+    if let Some(job) = renewal.filter(|job| job.status != JobStatus::Running) {
+        approvals::close_for_job(conn, &job.id, "rejected", actor.id(), reason, now).await?;
+        if job.attempts > 0 {
+            revoke_unfinished(conn, actor, certificate, &job.id, now).await?;
+        }
+    }
+    Ok(())
 }
 
 /// SHA-256 as lowercase hex; empty only when the look itself failed.

@@ -21,7 +21,7 @@ use certctl_repository::{
 };
 use serde_json::{Value, json};
 
-use crate::{Error, Services, renewals::jitter, services::event};
+use crate::{Error, Services, renewals::jitter, revocations::revoke_unfinished, services::event};
 
 /// What a sweep of time-outs found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,6 +46,11 @@ impl Services {
             if !swept.is_empty() {
                 let failed = with_status(&swept, "Failed");
                 complete::fail_certificates(conn, &failed, now).await?;
+                for one in swept.iter().filter(|one| one.status == "Failed") {
+                    if let Some(certificate) = &one.certificate_id {
+                        revoke_unfinished(conn, &Actor::system(), certificate, &one.id, now).await?;
+                    }
+                }
                 audit(conn, "job_timeout", &swept, |one| json!({"old_status": "Running", "new_status": one.status, "timeout_reason": "lease_expired"}), now).await?;
             }
             Ok::<_, Error>(swept)

@@ -4,17 +4,23 @@ use certctl_domain::{
     access::{Actor, Permission},
     audit::EventCategory,
     certificate::CertificateEvent,
-    id::{CertificateId, RevocationId},
+    id::{CertificateId, JobId, RevocationId},
     revocation::{Revocation, RevocationReason},
+    time::Timestamp,
     validation::InvalidField,
 };
-use certctl_repository::{certificates, jobs, revocations, transaction, versions};
+use certctl_repository::{
+    Conn, certificates,
+    intents::{self, Intent},
+    revocations, transaction, versions,
+};
 use certctl_telemetry::ErrorChain;
 use serde_json::json;
 
 use crate::{
     Error, Services,
     error::Expect as _,
+    jobs::call_off_waiting,
     services::{authorise, event, record},
 };
 
@@ -61,7 +67,7 @@ impl Services {
                 issuer_notified: false,
             };
             revocations::insert(conn, &revocation).await?;
-            jobs::cancel_waiting(conn, id, "the certificate was revoked", now).await?;
+            call_off_waiting(conn, actor, id, "the certificate was revoked", now).await?;
             let details = json!({"reason": reason.as_str(), "serial_number": version.serial_number.as_str(), "issuer_id": version.issuer_id.as_str()});
             record(conn, event(actor, EventCategory::CertLifecycle, "certificate_revoked", ("certificate", id.as_str()), details, now)).await?;
             Ok::<_, Error>(revocation)
@@ -71,7 +77,7 @@ impl Services {
     }
 
     /// Tells the issuer of a revocation; the database is the truth already, so a failure is logged and no more.
-    async fn tell_issuer(&self, revocation: &Revocation) {
+    pub(crate) async fn tell_issuer(&self, revocation: &Revocation) {
         let told = match self.connected_issuer(&revocation.issuer_id).await {
             Ok(connected) => connected
                 .issuer
@@ -92,5 +98,54 @@ impl Services {
         if let Err(error) = noted {
             tracing::warn!(error = %ErrorChain(&error), "that the issuer was told of a revocation could not be noted");
         }
+    }
+}
+
+/// Revokes the serial that a job which ends without a certificate may have had signed: a worker signs outside of any transaction,
+/// so whether a CA has signed already when the job is called off cannot be known. What was never signed does no harm on a list of
+/// what is revoked; what was signed and is on none does. Nothing to do for a job that never got as far.
+pub(crate) async fn revoke_unfinished(
+    conn: &mut Conn,
+    actor: &Actor,
+    certificate: &CertificateId,
+    job: &JobId,
+    now: Timestamp,
+) -> Result<(), Error> {
+    for intent in intents::find_many(conn, std::slice::from_ref(job)).await? {
+        let revocation = unfinished(actor, certificate, &intent, now);
+        revocations::insert(conn, &revocation).await?;
+        let details = json!({"certificate_id": certificate.as_str(), "issuer_id": intent.issuer_id.as_str(),
+            "serial_number": intent.serial_number.as_str()});
+        record(
+            conn,
+            event(
+                actor,
+                EventCategory::CertLifecycle,
+                "unfinished_issuance_revoked",
+                ("job", job.as_str()),
+                details,
+                now,
+            ),
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+fn unfinished(
+    actor: &Actor,
+    certificate: &CertificateId,
+    intent: &Intent,
+    now: Timestamp,
+) -> Revocation {
+    Revocation {
+        id: RevocationId::generate(now),
+        certificate_id: certificate.clone(),
+        issuer_id: intent.issuer_id.clone(),
+        serial_number: intent.serial_number.clone(),
+        reason: RevocationReason::CessationOfOperation,
+        revoked_by: actor.id().to_owned(),
+        revoked_at: now,
+        issuer_notified: false,
     }
 }

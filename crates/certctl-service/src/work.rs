@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 
 use certctl_domain::{
-    access::{Actor, Permission},
+    access::{Actor, Permission, Scope},
     agent::Agent,
     audit::EventCategory,
-    certificate::Certificate,
+    certificate::{Certificate, CertificateVersion},
     id::{AgentId, CertificateId, JobId, TargetId},
     job::{Job, JobEvent, JobStatus, JobType, retry_delay},
     key::KeySpec,
     name::SubjectAltName,
     profile::{ExtendedKeyUsage, Profile},
+    secret::Secret,
     target::{Target, TargetType},
     time::Timestamp,
     validation::{InvalidField, optional_text},
@@ -84,7 +85,7 @@ pub struct AgentCertificate {
     /// Leaf and chain.
     pub certificate_pem: String,
     /// The private key, only where the server made it and only for the agent of a target of it.
-    pub private_key_pem: Option<certctl_domain::secret::Secret>,
+    pub private_key_pem: Option<Secret>,
 }
 
 impl Services {
@@ -229,6 +230,8 @@ impl Services {
         job: Option<&str>,
     ) -> Result<CsrOutcome, Error> {
         authorise(actor, Permission::AgentJobPoll)?;
+        // A retired agent is told so whatever it sends.
+        self.live_agent(&mut self.read().await?, actor, id).await?;
         let csr = Csr::parse_pem(csr_pem).map_err(|error| csr_refusal(&error))?;
         let now = self.now();
         let serial = random_serial()?;
@@ -293,22 +296,43 @@ impl Services {
         let version = versions::latest(&mut conn, certificate)
             .await?
             .ok_or_else(|| Error::not_found("issued version of certificate", certificate))?;
-        let private_key_pem = match (
-            versions::sealed_key(&mut conn, &version.id).await?,
-            &self.sealer,
-        ) {
-            (Some(sealed), Some(sealer)) => {
-                let plain =
-                    sealer.open(&crate::engine::key_place(&version.serial_number), &sealed)?;
-                let text = std::str::from_utf8(&plain).map_err(Error::internal)?;
-                Some(certctl_domain::secret::Secret::new(text))
-            }
-            _ => None,
+        // Whoever may read certificates reads this one; its key goes only to who speaks for the agent.
+        let sealed = if actor.may(Permission::AgentJobPoll, &Scope::Global) {
+            versions::sealed_key(&mut conn, &version.id).await?
+        } else {
+            None
+        };
+        drop(conn);
+        let private_key_pem = match sealed {
+            Some(sealed) => self.hand_out_key(actor, id, &version, &sealed).await?,
+            None => None,
         };
         Ok(AgentCertificate {
             certificate_pem: version.pem_chain,
             private_key_pem,
         })
+    }
+
+    /// Opens a key that the server made; nobody gets one without a trace.
+    async fn hand_out_key(
+        &self,
+        actor: &Actor,
+        agent: &AgentId,
+        version: &CertificateVersion,
+        sealed: &[u8],
+    ) -> Result<Option<Secret>, Error> {
+        let Some(sealer) = &self.sealer else {
+            return Ok(None);
+        };
+        let plain = sealer.open(&crate::engine::key_place(&version.serial_number), sealed)?;
+        let key = Secret::new(std::str::from_utf8(&plain).map_err(Error::internal)?);
+        let now = self.now();
+        transaction!(self.db, "hand out private key", conn => {
+            let details = json!({"agent_id": agent.as_str(), "serial_number": version.serial_number.as_str()});
+            record(conn, event(actor, EventCategory::CertLifecycle, "private_key_delivered", ("certificate", version.certificate_id.as_str()), details, now)).await?;
+            Ok::<_, Error>(())
+        })?;
+        Ok(Some(key))
     }
 
     /// Takes an agent's word of how a job goes. Reporting the same end twice is answered like the first time, since an agent
@@ -415,6 +439,21 @@ async fn find_waiting(
     }
 }
 
+/// What a report of an agent does to a job. An agent runs the deployments that a poll gave it, and gives up renewals that wait
+/// for its request; that a renewal runs or is complete is for the server alone to say, since it is the server that signs.
+fn reported_event(job: &Job, status: JobStatus) -> Result<JobEvent, Error> {
+    match (job.job_type, job.status, status) {
+        (JobType::Deployment, JobStatus::Running, JobStatus::Completed) => Ok(JobEvent::Complete),
+        (JobType::Deployment, JobStatus::Running, JobStatus::Failed)
+        | (JobType::Renewal | JobType::Issuance, JobStatus::AwaitingCsr, JobStatus::Failed) => {
+            Ok(JobEvent::Fail)
+        }
+        (_, present, _) => Err(Error::Conflict(format!(
+            "a job that is {present} cannot be reported as {status}"
+        ))),
+    }
+}
+
 /// Carries a report out; false when it says what is already so.
 async fn apply_report(
     conn: &mut Conn,
@@ -428,11 +467,7 @@ async fn apply_report(
     if job.status == status {
         return Ok(false);
     }
-    let event_of = match status {
-        JobStatus::Completed => JobEvent::Complete,
-        JobStatus::Failed => JobEvent::Fail,
-        _ => JobEvent::Claim,
-    };
+    let event_of = reported_event(job, status)?;
     let to = job
         .status
         .transition(event_of)

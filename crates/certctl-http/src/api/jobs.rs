@@ -86,9 +86,8 @@ async fn verify_job(
     PathId(id): PathId<JobId>,
     ApiJson(body): ApiJson<VerifyRequest>,
 ) -> Result<Json<VerifiedView>, ApiError> {
-    let verified = body.verified;
-    let verified_at = state.services.verify_job(&actor, &id, body.into()).await?;
-    Ok(Json(VerifiedView { job_id: id.into_string(), verified, verified_at: verified_at.into() }))
+    let seen = state.services.verify_job(&actor, &id, body.into()).await?;
+    Ok(Json(VerifiedView { job_id: id.into_string(), verified: seen.verified, verified_at: seen.at.into() }))
 }
 
 async fn get_job_verification(

@@ -35,7 +35,7 @@ use certctl_repository::{
 use certctl_telemetry::ErrorChain;
 use serde_json::json;
 
-use super::{Pass, key_place, request};
+use super::{Pass, ended, key_place, request};
 use crate::{
     Error, Services,
     config::KeygenMode,
@@ -186,6 +186,15 @@ async fn prepare(
             continue;
         };
         match context.intents.get(&claimed.job.id) {
+            // Where there is an intent, a worker that died may have had it signed: it is signed again, and recorded as revoked.
+            None if ended::has_ended(certificate.status) => {
+                let problem = format!("the certificate is {}", certificate.status);
+                outcome.failed.push(Failed {
+                    claimed,
+                    problem,
+                    retryable: false,
+                });
+            }
             Some(intent) => ready.push((claimed, intent.clone())),
             None if services.config.keygen_mode == KeygenMode::Agent => {
                 let hint = (!context.deployments.contains_key(&certificate.id))
@@ -372,21 +381,17 @@ async fn store(services: &Services, context: &Context, outcome: Outcome) -> Resu
         .iter()
         .map(|one| failure(context, one, now))
         .collect();
-    let exhausted: Vec<CertificateId> = outcome
-        .failed
-        .iter()
-        .zip(&failures)
-        .filter(|(_, failure)| failure.next_attempt_at.is_none())
-        .filter_map(|(one, _)| one.claimed.job.certificate_id.clone())
-        .collect();
     let pass = transaction!(services.db, "complete jobs", conn => {
         let done = complete::complete(conn, &completions, now).await?;
         let done: std::collections::HashSet<&JobId> = done.iter().collect();
         let held: Vec<&Completion> = completions.iter().filter(|one| done.contains(&one.job_id)).collect();
         let new: Vec<NewJob> = held.iter().flat_map(|one| follow_ups(context, one, now)).collect();
+        let new = ended::still_wanted(conn, new).await?;
         jobs::insert_all(conn, &new).await?;
+        let refused: Vec<&Completion> = completions.iter().filter(|one| !done.contains(&one.job_id)).collect();
+        ended::revoke_refused(conn, &refused, now).await?;
         let failed = complete::fail(conn, &failures, now).await?;
-        complete::fail_certificates(conn, &exhausted, now).await?;
+        complete::fail_certificates(conn, &exhausted(&outcome, &failures, &failed), now).await?;
         let handed = complete::await_csr(conn, &outcome.handed, now).await?;
         let mut events: Vec<AuditEvent> = held.iter().map(|one| completed_event(one, now)).collect();
         events.extend(failures.iter().filter(|one| failed.contains(&one.job_id)).map(|one| failed_event(one, now)));
@@ -441,6 +446,18 @@ fn completion(
         sealed_key: one.intent.sealed_key.clone(),
         renew_at: renew_at(issued.not_before, issued.not_after, window, jitter()),
     }
+}
+
+/// Certificates of jobs that failed for good, of those that were still this worker's to fail.
+fn exhausted(outcome: &Outcome, failures: &[Failure], failed: &[JobId]) -> Vec<CertificateId> {
+    let held: std::collections::HashSet<&JobId> = failed.iter().collect();
+    outcome
+        .failed
+        .iter()
+        .zip(failures)
+        .filter(|(_, failure)| failure.next_attempt_at.is_none() && held.contains(&failure.job_id))
+        .filter_map(|(one, _)| one.claimed.job.certificate_id.clone())
+        .collect()
 }
 
 /// One deployment for each target the certificate is mapped to.

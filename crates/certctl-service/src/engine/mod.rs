@@ -8,6 +8,7 @@
 //! there is at most one certificate, whenever the worker died. A worker that only seemed dead is refused by its old token.
 
 mod batch;
+mod ended;
 pub(crate) mod request;
 pub(crate) mod wake;
 
