@@ -94,6 +94,8 @@ impl OwnIdentity {
             .mode(0o700)
             .create(&self.folder)
             .map_err(at(&self.folder))?;
+        // Two servers that start at once on one folder make one pair, not halves of two.
+        let _lock = lock(&self.folder).await?;
         let (chain_path, key_path) = (
             self.folder.join("server.crt"),
             self.folder.join("server.key"),
@@ -196,9 +198,32 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
     fs::read(path).map_err(at(path))
 }
 
-/// Writes a file that only its owner reads, whole or not at all.
+/// Keeps other processes out of a folder until the returned file is dropped; waits for whoever is in it, away from the threads
+/// that others need to come out again.
+pub(crate) async fn lock(folder: &Path) -> Result<fs::File, Error> {
+    let path = folder.join(".lock");
+    let locked = path.clone();
+    let wait = move || {
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&locked)?;
+        file.lock()?;
+        Ok(file)
+    };
+    tokio::task::spawn_blocking(wait)
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error)))
+        .map_err(at(&path))
+}
+
+/// Writes a file that only its owner reads, whole or not at all; nobody else may write it at the same time.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let temporary = path.with_extension("tmp");
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = PathBuf::from(temporary);
     let write = || {
         let mut file = fs::OpenOptions::new()
             .write(true)

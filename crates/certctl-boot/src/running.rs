@@ -8,7 +8,7 @@ use certctl_service::Services;
 use certctl_telemetry::{ErrorChain, Health, metrics_names};
 use tokio::{
     task::JoinHandle,
-    time::{interval, sleep},
+    time::{Instant, interval, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -116,9 +116,10 @@ impl Running {
     pub async fn drain(self) -> bool {
         self.health.set_draining();
         tracing::info!(budget_s = self.budget.as_secs(), "shutting down");
+        let end = Instant::now() + self.budget;
         let loops_ended = self.loops.drain(self.budget.mul_f64(0.6)).await;
         self.stop_listening.cancel();
-        let answered = match tokio::time::timeout(self.budget, self.listener).await {
+        let answered = match timeout_at(end, self.listener).await {
             Ok(Ok(drained)) => drained.is_complete(),
             _ => false,
         };

@@ -22,7 +22,7 @@ use crate::{
     Error, Logs, Running,
     authority::DatabaseCaStore,
     build_info::build_info,
-    identity::{Identity, OwnIdentity, at, write_private},
+    identity::{Identity, OwnIdentity, at, lock, write_private},
     wiring,
 };
 
@@ -77,7 +77,7 @@ impl Server {
             Backend::Postgres => Arc::new(FileCaStore::new(&data_dir)),
         };
         let factory = Arc::new(Factory::new(store, sealer.clone(), Arc::clone(&clock)));
-        let (token, token_path) = bootstrap_token(&settings)?;
+        let (token, token_path) = bootstrap_token(&settings).await?;
         let services = Services::new(Dependencies {
             db,
             clock: Arc::clone(&clock),
@@ -232,7 +232,7 @@ async fn bind(settings: &Settings) -> Result<(TcpListener, String), Error> {
 
 /// The token that agents register with: the configured one, or on the embedded default one made once and kept in the data
 /// directory.
-fn bootstrap_token(settings: &Settings) -> Result<(Option<Secret>, Option<PathBuf>), Error> {
+async fn bootstrap_token(settings: &Settings) -> Result<(Option<Secret>, Option<PathBuf>), Error> {
     if let Some(token) = &settings.auth.agent_bootstrap_token {
         return Ok((Some(token.clone()), None));
     }
@@ -240,6 +240,8 @@ fn bootstrap_token(settings: &Settings) -> Result<(Option<Secret>, Option<PathBu
         return Ok((None, None));
     }
     let path = settings.server.data_dir.join("agent-bootstrap-token");
+    // Two servers that start at once agree on one token.
+    let _lock = lock(&settings.server.data_dir).await?;
     let token = match std::fs::read_to_string(&path) {
         Ok(text) if !text.trim().is_empty() => text.trim().to_owned(),
         _ => {
