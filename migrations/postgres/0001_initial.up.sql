@@ -250,7 +250,7 @@ CREATE TABLE IF NOT EXISTS managed_certificates (
     updated_at TIMESTAMPTZ NOT NULL DEFAULT now()
 );
 CREATE INDEX IF NOT EXISTS managed_certificates_created ON managed_certificates (created_at, id);
-CREATE INDEX IF NOT EXISTS managed_certificates_due ON managed_certificates (renew_at)
+CREATE INDEX IF NOT EXISTS managed_certificates_due ON managed_certificates (renew_at, id)
     WHERE status IN ('Active', 'Expiring', 'Pending') AND renew_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS managed_certificates_unplanned ON managed_certificates (id)
     WHERE renew_at IS NULL AND expires_at IS NOT NULL AND status IN ('Active', 'Expiring', 'Pending');

@@ -31,10 +31,39 @@ pub struct Due {
     pub requires_approval: bool,
 }
 
+/// Where a page of the scan ended, in the order of `renew_at` and id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    renew_at: Timestamp,
+    id: String,
+}
+
+impl Position {
+    /// Before every certificate.
+    #[must_use]
+    pub const fn start() -> Self {
+        Self {
+            renew_at: Timestamp::UNIX_EPOCH,
+            id: String::new(),
+        }
+    }
+}
+
+/// A page of the scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DuePage {
+    /// What is to be renewed.
+    pub due: Vec<Due>,
+    /// Where the next page begins; none when this was the last one.
+    pub next: Option<Position>,
+}
+
 #[derive(QueryableByName)]
 struct DueRow {
     #[diesel(sql_type = Text)]
     id: String,
+    #[diesel(sql_type = UtcTimestamp)]
+    renew_at: At,
     #[diesel(sql_type = Nullable<Text>)]
     profile_id: Option<String>,
     #[diesel(sql_type = Bool)]
@@ -43,6 +72,8 @@ struct DueRow {
     max_retries: i64,
     #[diesel(sql_type = Bool)]
     requires_approval: bool,
+    #[diesel(sql_type = Bool)]
+    eligible: bool,
 }
 
 /// Plans the renewal of rows that others wrote: the window before their expiry, spread over its first tenth or first day.
@@ -64,33 +95,59 @@ pub async fn plan_unplanned(conn: &mut Conn) -> Result<usize, Error> {
     )?)
 }
 
-/// Reads and locks up to `limit` certificates that are due: inside their window, under a policy that renews by itself, with an
-/// enabled issuer, without an open renewal. One range of one index, however large the fleet.
+/// Reads and locks up to `limit` certificates inside their window from a position on, and tells which of them are to be
+/// renewed: under a policy that renews by itself, with an enabled issuer, without an open renewal.
+///
+/// The page is one range of one index, and everything else is asked of its rows only, by key: the cost of a scan is that of
+/// what is due, however large the fleet and whatever the planner knows of it. (An anti join over the open jobs cost 0.5 s a
+/// page on fresh tables.)
 ///
 /// # Errors
 /// What the database says.
-pub async fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> Result<Vec<Due>, Error> {
+pub async fn due(
+    conn: &mut Conn,
+    from: &Position,
+    limit: i64,
+    now: Timestamp,
+) -> Result<DuePage, Error> {
     let sql = |lock: &str| {
         format!(
-            "SELECT m.id, m.certificate_profile_id AS profile_id, m.expires_at IS NULL AS is_first, \
-                CAST(p.max_retries AS BIGINT) AS max_retries, COALESCE(f.requires_approval, {no}) AS requires_approval \
-             FROM managed_certificates m JOIN renewal_policies p ON p.id = m.renewal_policy_id \
-                JOIN issuers i ON i.id = m.issuer_id LEFT JOIN certificate_profiles f ON f.id = m.certificate_profile_id \
-             WHERE m.status IN ('Active', 'Expiring', 'Pending') AND m.renew_at IS NOT NULL AND m.renew_at <= $1 \
-                AND m.expires_at > $1 AND p.auto_renew AND i.enabled AND NOT EXISTS (SELECT 1 FROM jobs j \
+            "WITH page AS (SELECT id FROM managed_certificates \
+                WHERE status IN ('Active', 'Expiring', 'Pending') AND renew_at IS NOT NULL AND renew_at <= $1 \
+                    AND (renew_at, id) > ($2, $3) ORDER BY renew_at, id LIMIT $4 {lock}) \
+             SELECT m.id, m.renew_at, m.certificate_profile_id AS profile_id, m.expires_at IS NULL AS is_first, \
+                CAST(p.max_retries AS BIGINT) AS max_retries, COALESCE(f.requires_approval, false) AS requires_approval, \
+                COALESCE(m.expires_at > $1, true) AND p.auto_renew AND i.enabled AND (SELECT j.id FROM jobs j \
                     WHERE j.certificate_id = m.id AND j.type IN ('Renewal', 'Issuance') \
-                        AND j.status IN ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running')) \
-             ORDER BY m.renew_at, m.id LIMIT $2 {lock}",
-            no = "false"
+                        AND j.status IN ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running') LIMIT 1) IS NULL AS eligible \
+             FROM page JOIN managed_certificates m ON m.id = page.id JOIN renewal_policies p ON p.id = m.renewal_policy_id \
+                JOIN issuers i ON i.id = m.issuer_id LEFT JOIN certificate_profiles f ON f.id = m.certificate_profile_id \
+             ORDER BY m.renew_at, m.id"
         )
     };
     let sql = match conn {
-        Conn::Postgres(_) => sql("FOR UPDATE OF m SKIP LOCKED"),
+        Conn::Postgres(_) => sql("FOR UPDATE SKIP LOCKED"),
         Conn::Sqlite(_) => sql("").replace('$', "?"),
     };
-    let rows: Vec<DueRow> = on_conn!(conn, c => diesel::sql_query(sql).bind::<UtcTimestamp, _>(At(now)).bind::<BigInt, _>(limit).load(c).await)?;
-    Ok(rows
+    let rows: Vec<DueRow> = on_conn!(conn, c => diesel::sql_query(sql)
+        .bind::<UtcTimestamp, _>(At(now))
+        .bind::<UtcTimestamp, _>(At(from.renew_at))
+        .bind::<Text, _>(&from.id)
+        .bind::<BigInt, _>(limit)
+        .load(c)
+        .await)?;
+    let full = i64::try_from(rows.len()).is_ok_and(|count| count >= limit);
+    let next = rows
+        .iter()
+        .next_back()
+        .filter(|_| full)
+        .map(|row| Position {
+            renew_at: row.renew_at.0,
+            id: row.id.clone(),
+        });
+    let due = rows
         .into_iter()
+        .filter(|row| row.eligible)
         .map(|row| Due {
             id: CertificateId::from_stored(row.id),
             profile_id: row.profile_id.map(ProfileId::from_stored),
@@ -98,7 +155,8 @@ pub async fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> Result<Vec<Due>
             max_retries: u32::try_from(row.max_retries).unwrap_or(0),
             requires_approval: row.requires_approval,
         })
-        .collect())
+        .collect();
+    Ok(DuePage { due, next })
 }
 
 /// Marks certificates as under renewal.

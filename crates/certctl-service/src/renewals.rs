@@ -15,7 +15,9 @@ use certctl_domain::{
 use certctl_repository::{
     Conn, approvals, audit_events, certificates,
     jobs::{self, NewJob},
-    profiles, renewal_policies, renewals, targets, transaction, versions,
+    profiles, renewal_policies,
+    renewals::{self, DuePage, Position},
+    targets, transaction, versions,
 };
 use serde_json::json;
 
@@ -187,15 +189,14 @@ impl Services {
         summary.planned = transaction!(self.db, "plan renewals", conn => {
             Ok::<_, Error>(renewals::plan_unplanned(conn).await?)
         })?;
-        loop {
-            let enqueued = self.scan_step().await?;
+        let mut from = Some(Position::start());
+        while let Some(position) = from {
+            let (enqueued, next) = self.scan_step(&position).await?;
             summary.enqueued += enqueued;
             if enqueued > 0 {
                 self.wake.ring();
             }
-            if (enqueued as i64) < SCAN_STEP {
-                break;
-            }
+            from = next;
         }
         let now = self.now();
         (summary.expired, summary.expiring) = transaction!(self.db, "apply expiry", conn => {
@@ -204,11 +205,12 @@ impl Services {
         Ok(summary)
     }
 
-    async fn scan_step(&self) -> Result<usize, Error> {
+    /// Enqueues one page; says how many, and where the next one begins.
+    async fn scan_step(&self, from: &Position) -> Result<(usize, Option<Position>), Error> {
         let now = self.now();
         let system = Actor::system();
         transaction!(self.db, "enqueue due renewals", conn => {
-            let due = renewals::due(conn, SCAN_STEP, now).await?;
+            let DuePage { due, next } = renewals::due(conn, from, SCAN_STEP, now).await?;
             let ids: Vec<CertificateId> = due.iter().map(|one| one.id.clone()).collect();
             let mut new = Vec::with_capacity(due.len());
             let mut events: Vec<AuditEvent> = Vec::with_capacity(due.len());
@@ -240,7 +242,7 @@ impl Services {
             if !due.is_empty() {
                 certctl_repository::notify(conn, WAKE_CHANNEL).await?;
             }
-            Ok::<_, Error>(due.len())
+            Ok::<_, Error>((due.len(), next))
         })
     }
 }

@@ -267,7 +267,7 @@ db_tests! {
         check!(db, "poll: awaiting csr", conn => agent::awaiting_csr(conn, &one, 100).await);
         check!(db, "awaiting csr of", conn => agent::awaiting_csr_of(conn, &certificate).await);
         check!(db, "open renewal", conn => jobs::open_renewal(conn, &certificate).await);
-        check!(db, "due", conn => renewals::due(conn, 1000, now).await);
+        check!(db, "due", conn => renewals::due(conn, &renewals::Position::start(), 1000, now).await);
         check!(db, "agent by key", conn => agents::find_by_key_hash(conn, "h77").await);
         check!(db, "mark offline", conn => agents::mark_offline(conn, START).await);
         check!(db, "latest version", conn => versions::latest(conn, &certificate).await);

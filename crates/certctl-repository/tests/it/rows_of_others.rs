@@ -44,7 +44,7 @@ db_tests! {
         assert_eq!((found.renew_at, found.profile_id), (None, None));
         assert!(found.created_at > START && found.expires_at > Some(found.created_at));
         assert_eq!(tx!(db, conn => renewals::plan_unplanned(conn).await).unwrap(), 1);
-        let due = tx!(db, conn => renewals::due(conn, 10, found.created_at).await).unwrap();
+        let due = tx!(db, conn => renewals::due(conn, &renewals::Position::start(), 10, found.created_at).await).unwrap().due;
         assert_eq!(due.iter().map(|one| &one.id).collect::<Vec<_>>(), [&id]);
     }
 
