@@ -1,8 +1,8 @@
 //! One certificate's life on one host, with a real nginx.
 
-use std::fs;
+use std::{fs, time::Duration};
 
-use certctl_connectors::probe::{Endpoint, Prober};
+use certctl_connectors::probe::{Endpoint, Presented, Prober};
 use certctl_testkit::{
     install::{Program, ensure},
     nginx::{self, free_port},
@@ -60,12 +60,9 @@ async fn a_certificate_is_asked_for_served_proved_and_renewed() {
         assert_eq!(outcome["deploy"]["verify"], "success", "{outcome}");
 
         let seen = bench.server.calls("verify").pop().unwrap().body;
-        let at = Endpoint::new("127.0.0.1", port);
-        let presented = Prober::new()
-            .probe(&at, std::time::Duration::from_secs(10))
-            .await
-            .unwrap();
-        assert_eq!(seen["actual_fingerprint"], presented.fingerprint_sha256);
+        let expected = seen["expected_fingerprint"].as_str().unwrap();
+        assert_eq!(seen["actual_fingerprint"], expected);
+        let presented = presented(port, expected).await;
         assert_eq!(seen["verified"], true);
         assert_eq!(presented.chain.len(), 2, "leaf and issuer");
         served.push((
@@ -85,4 +82,17 @@ async fn a_certificate_is_asked_for_served_proved_and_renewed() {
         .map(|c| c.body["status"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(order, ["Running", "Completed", "Running", "Completed"]);
+}
+
+/// What nginx presents once it is the expected certificate: for a moment after a reload old workers still answer.
+async fn presented(port: u16, expected: &str) -> Presented {
+    let (prober, at) = (Prober::new(), Endpoint::new("127.0.0.1", port));
+    for _ in 0..500 {
+        let seen = prober.probe(&at, Duration::from_secs(10)).await.unwrap();
+        if seen.fingerprint_sha256 == expected {
+            return seen;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{expected} is never served");
 }

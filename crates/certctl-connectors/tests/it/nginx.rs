@@ -46,7 +46,7 @@ async fn a_new_pair_is_served_and_a_second_time_nothing_is_done() {
     let result = connector.deploy(&request).await.unwrap();
     assert!(!result.idempotent && result.verified);
     assert!(result.deployment_id.starts_with("nginx-"));
-    assert_eq!(web.served().await, pair.fingerprint);
+    web.serves(&pair.fingerprint).await;
     let after = web.snapshot();
     for name in ["cert.pem", "key.pem"] {
         let (was, is) = (&before[name], &after[name]);
@@ -225,16 +225,7 @@ async fn a_pair_that_is_not_seen_to_be_served_is_taken_back() {
     assert_eq!(failure.kind(), "verify_failed");
     assert!(failure.to_string().contains(&pair.fingerprint), "{failure}");
     assert_eq!(web.snapshot(), before);
-    // A reload ends before the new workers serve, so the old pair may take a moment to be back.
-    let mut served = web.served().await;
-    for _ in 0..200 {
-        if served == web.first.fingerprint {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        served = web.served().await;
-    }
-    assert_eq!(served, web.first.fingerprint);
+    web.serves(&web.first.fingerprint).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

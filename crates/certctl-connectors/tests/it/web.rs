@@ -115,6 +115,17 @@ impl Web {
             .fingerprint_sha256
     }
 
+    /// Waits until a certificate is served: for a moment after a reload old workers still answer.
+    pub(crate) async fn serves(&self, fingerprint: &str) {
+        for _ in 0..500 {
+            if self.served().await == fingerprint {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{fingerprint} is never served");
+    }
+
     /// Every file of the managed folder with bytes, mode and owner.
     pub(crate) fn snapshot(&self) -> BTreeMap<String, (Vec<u8>, u32, u32, u32)> {
         snapshot(&self.folder.path().join("tls"))
