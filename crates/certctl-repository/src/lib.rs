@@ -41,6 +41,11 @@ pub mod targets;
 pub mod teams;
 pub mod versions;
 
+/// What a program needs to name for this crate and for the settings; programs use no domain of their own.
+pub use certctl_domain::{
+    secret::Secret,
+    time::{Clock, SystemClock},
+};
 pub use db::{Backend, Conn, Db, DbOptions};
 pub use error::Error;
 pub use listen::{Listener, notify};
