@@ -260,6 +260,8 @@ impl Services {
         issuer.config = stored.shown;
         issuer.encrypted_config = stored.sealed;
         issuer.test_status = TestStatus::Untested;
+        // The environment no longer decides over it.
+        issuer.source = ConfigSource::Database;
         Ok(())
     }
 
