@@ -39,7 +39,7 @@ pub(crate) fn mask(config: &mut Value, secret_fields: &[&str]) -> bool {
         }
         if let Some(value) = at.and_then(|value| value.get_mut(name))
             && !value.is_null()
-            && *value != Value::from("")
+            && *value != ""
         {
             *value = Value::from(MASK);
             masked = true;
@@ -112,7 +112,7 @@ pub(crate) fn keep_masked(new: &mut Value, stored: &Value) {
     };
     for (name, value) in new.iter_mut() {
         let stored = stored.get(name).unwrap_or(&Value::Null);
-        if *value == Value::from(MASK) {
+        if *value == MASK {
             *value = stored.clone();
         } else {
             keep_masked(value, stored);

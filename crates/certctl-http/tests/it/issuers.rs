@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use crate::nouns::{NOW, NounApi, VIEWER_KEY};
 
-fn shown(over: Value) -> Value {
+fn shown(over: &Value) -> Value {
     let mut issuer = json!({
         "id": "iss-1", "name": "Second CA", "type": "GenericCA", "config": {"validity_days": 30}, "enabled": true,
         "test_status": "untested", "source": "database", "hierarchy_mode": "single", "created_at": NOW, "updated_at": NOW,
@@ -18,14 +18,14 @@ db_tests! {
     async fn issuers_over_http(db: TestDb) {
         let api = NounApi::new(db).await;
         let said = json!({"id": "iss-1", "name": "Second CA", "type": "local", "config": {"validity_days": 30}});
-        api.post("/api/v1/issuers", &said).await.is(201, &shown(json!({})));
-        api.get("/api/v1/issuers/iss-1").await.is(200, &shown(json!({})));
+        api.post("/api/v1/issuers", &said).await.is(201, &shown(&json!({})));
+        api.get("/api/v1/issuers/iss-1").await.is(200, &shown(&json!({})));
         assert_eq!(api.get("/api/v1/issuers").await.json()["total"], 2);
         api.put("/api/v1/issuers/iss-1", &json!({"enabled": false, "hierarchy_mode": "tree"})).await
-            .is(200, &shown(json!({"enabled": false, "hierarchy_mode": "tree"})));
+            .is(200, &shown(&json!({"enabled": false, "hierarchy_mode": "tree"})));
         api.post("/api/v1/issuers/iss-1/test", &Value::Null).await.is(200, &json!({"status": "connection_successful"}));
         api.get("/api/v1/issuers/iss-1").await
-            .is(200, &shown(json!({"enabled": false, "hierarchy_mode": "tree", "test_status": "success", "last_tested_at": NOW})));
+            .is(200, &shown(&json!({"enabled": false, "hierarchy_mode": "tree", "test_status": "success", "last_tested_at": NOW})));
         api.delete("/api/v1/issuers/iss-1").await.is_done();
     }
 
