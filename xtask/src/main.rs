@@ -3,7 +3,11 @@
 //! One file per subcommand. Nothing here uses certctl's own crates but the process helpers, so that the first
 //! `cargo xtask` on a fresh machine starts within seconds.
 
+mod bench;
 mod ci;
+mod demo;
+mod generated;
+mod kill_drill;
 mod stack;
 mod step;
 mod test;
@@ -19,14 +23,25 @@ use clap::Parser;
     about = "Everything one types while working on certctl"
 )]
 enum Xtask {
+    Bench(bench::Bench),
     Ci(ci::Ci),
+    Demo(demo::Demo),
+    KillDrill(kill_drill::KillDrill),
+    #[command(name = "openapi")]
+    OpenApi(generated::OpenApi),
+    SettingsDoc(generated::SettingsDoc),
     Test(test::Test),
     Tidy(tidy::Tidy),
 }
 
 fn main() -> ExitCode {
     let done = match Xtask::parse() {
+        Xtask::Bench(bench) => bench.run(),
         Xtask::Ci(ci) => ci.run(),
+        Xtask::Demo(demo) => demo.run(),
+        Xtask::KillDrill(drill) => drill.run(),
+        Xtask::OpenApi(openapi) => openapi.run(),
+        Xtask::SettingsDoc(settings) => settings.run(),
         Xtask::Test(test) => test.run(),
         Xtask::Tidy(tidy) => tidy.run(),
     };

@@ -2,6 +2,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod audit;
+pub(crate) mod certificates;
 pub(crate) mod issuers;
 pub(crate) mod jobs;
 pub(crate) mod meta;

@@ -22,6 +22,7 @@ pub(crate) fn all() -> Vec<Route> {
     [
         api::agents::routes(),
         api::audit::routes(),
+        api::certificates::routes(),
         api::jobs::routes(),
         api::teams::routes(),
         api::owners::routes(),
