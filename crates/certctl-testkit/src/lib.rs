@@ -12,3 +12,6 @@ pub use entities::Basics;
 
 /// For tests of crates that may not name it: certificates for their servers.
 pub use certctl_pki as pki;
+
+/// For tests of crates that may not name it: the real CA, to stand in front of.
+pub use certctl_connectors as connectors;

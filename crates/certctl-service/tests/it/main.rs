@@ -1,0 +1,26 @@
+//! The use cases on both databases.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy.toml exempts tests, and cannot tell that their helpers belong to them"
+)]
+
+mod access;
+mod agents;
+mod certificates;
+mod crashes;
+mod engine;
+mod issuers;
+mod kit;
+mod maintenance;
+mod owners;
+mod profiles;
+mod refusals;
+mod renewal_policies;
+mod renewals;
+mod reports;
+mod revocations;
+mod support;
+mod targets;
+mod teams;
+mod work;
