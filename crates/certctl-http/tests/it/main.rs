@@ -6,14 +6,20 @@
 )]
 
 mod access;
+mod agents;
 mod answers;
+mod audit;
+mod certificates;
 mod cors;
 mod errors;
 mod issuers;
+mod jobs;
 mod lifecycle;
 mod limits;
 mod logs;
+mod matrix;
 mod meta;
+mod metrics;
 mod nouns;
 mod openapi;
 mod owners;

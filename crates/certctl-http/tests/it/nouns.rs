@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::body::Body;
 use certctl_domain::secret::Secret;
 use certctl_http::{App, AppState, BuildInfo, Capabilities, HttpSettings};
-use certctl_service::config::ConfiguredKey;
+use certctl_service::{Services, config::ConfiguredKey};
 use certctl_telemetry::Health;
 use certctl_testkit::{
     TestDb,
     services::{ADMIN_KEY, config, services},
 };
+use http::Request;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt;
@@ -24,6 +25,7 @@ pub(crate) const NOW: &str = "2026-06-01T00:00:00Z";
 
 pub(crate) struct NounApi {
     app: App,
+    pub(crate) services: Services,
     pub(crate) db: TestDb,
     _folder: TempDir,
 }
@@ -48,7 +50,7 @@ impl NounApi {
             },
             authenticator: Arc::new(services.clone()),
             readiness: Arc::new(services.clone()),
-            services,
+            services: services.clone(),
             health,
             metrics: certctl_telemetry::install().expect("no other recorder"),
             info: BuildInfo {
@@ -63,6 +65,7 @@ impl NounApi {
         });
         Self {
             app: App::new(state),
+            services,
             db,
             _folder: folder,
         }
@@ -74,8 +77,18 @@ impl NounApi {
         } else {
             Body::from(body.to_string())
         };
-        let request = request(method, path, key).body(body).unwrap();
+        self.send(request(method, path, key).body(body).unwrap())
+            .await
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         Answer::of(self.app.router().oneshot(request).await.unwrap()).await
+    }
+
+    /// Runs the jobs that are due.
+    pub(crate) async fn work(&self) {
+        let stop = tokio_util::sync::CancellationToken::new();
+        self.services.process_jobs(&stop).await.unwrap();
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
