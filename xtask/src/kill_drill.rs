@@ -40,7 +40,7 @@ pub(crate) struct KillDrill {
 /// The lease of a claimed job in the drill; nothing may be stuck longer.
 const LEASE: Duration = Duration::from_secs(2);
 /// The longest time the server is left alone between its start and the kill.
-const LONGEST_LIFE_MS: u64 = 160;
+const LONGEST_LIFE_MS: u64 = 90;
 /// Only bounds a hang.
 const SETTLE_LIMIT: Duration = Duration::from_secs(120);
 
@@ -94,8 +94,9 @@ impl KillDrill {
         let stuck_for = last_start.elapsed();
         fleet.check(&api)?;
         eprintln!(
-            "    {kills} kills, {} certificates: each has exactly one new version, no serial twice, all settled {:.1} s after the last start (lease {} s)",
+            "    {kills} kills, {} certificates: each has exactly one new version, no serial twice; {} jobs were interrupted and taken up again; all settled {:.1} s after the last start (lease {} s)",
             fleet.ids.len(),
+            interrupted(&api)?,
             stuck_for.as_secs_f64(),
             LEASE.as_secs(),
         );
@@ -106,12 +107,18 @@ impl KillDrill {
     /// Asks for every renewal while another thread kills and starts the server.
     fn renew_under_fire(&self, server: &mut Server, fleet: &Fleet, seed: u64) -> Result<usize> {
         let asked = AtomicUsize::new(0);
+        // Each life of the server gets its share, so that every kill finds work.
+        let share = fleet.ids.len().div_ceil(self.kills.max(1));
+        let allowed = AtomicUsize::new(share);
         let over = AtomicBool::new(false);
         let api = Mutex::new(server.api()?);
         let mut random = SplitMix(seed);
         thread::scope(|scope| {
             let asking = scope.spawn(|| {
-                for id in &fleet.ids {
+                for (number, id) in fleet.ids.iter().enumerate() {
+                    while number >= allowed.load(Ordering::SeqCst) && !over.load(Ordering::SeqCst) {
+                        thread::sleep(Duration::from_millis(1));
+                    }
                     renew_once(&api, id, &over)?;
                     asked.fetch_add(1, Ordering::SeqCst);
                 }
@@ -124,6 +131,7 @@ impl KillDrill {
                     server.kill()?;
                     killed += 1;
                     server.start()?;
+                    allowed.fetch_add(share, Ordering::SeqCst);
                     *api.lock().unwrap_or_else(PoisonError::into_inner) = server.api()?;
                     eprintln!(
                         "    kill {kill}/{}: {} of {} renewals asked for",
@@ -137,6 +145,7 @@ impl KillDrill {
             if outcome.is_err() {
                 over.store(true, Ordering::SeqCst);
             }
+            allowed.store(usize::MAX, Ordering::SeqCst);
             let asking = asking
                 .join()
                 .map_err(|_| anyhow::anyhow!("the thread that asks for renewals panicked"))?;
@@ -199,6 +208,24 @@ fn wait_until_settled(api: &Api, since: Instant) -> Result<()> {
         ensure!(since.elapsed() < SETTLE_LIMIT, "{open} jobs are stuck");
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Renewals that were started more than once, which only a kill brings about here.
+fn interrupted(api: &Api) -> Result<usize> {
+    let mut count = 0;
+    for page in 1.. {
+        let jobs = api.list(&format!(
+            "/api/v1/jobs?type=Renewal&per_page=500&page={page}"
+        ))?;
+        count += jobs
+            .iter()
+            .filter(|job| job["attempts"].as_u64().unwrap_or(0) > 1)
+            .count();
+        if jobs.len() < 500 {
+            break;
+        }
+    }
+    Ok(count)
 }
 
 /// The certificates of a drill, each with its first version.

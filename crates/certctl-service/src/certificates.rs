@@ -236,7 +236,8 @@ impl Services {
         certificates::find(&mut conn, id)
             .await
             .or_not_found("certificate", id)?;
-        Ok(targets::of_certificate(&mut conn, id).await?)
+        let mapped = targets::of_certificate(&mut conn, id).await?;
+        Ok(mapped.into_iter().map(crate::targets::shown).collect())
     }
 }
 

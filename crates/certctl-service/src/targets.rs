@@ -13,7 +13,7 @@ use certctl_domain::{
     time::Timestamp,
     validation::{InvalidField, MAX_NAME, required_text},
 };
-use certctl_repository::{Conn, agents, locks, targets, transaction};
+use certctl_repository::{Conn, agents, jobs, locks, targets, transaction};
 use serde_json::{Value, json};
 
 use crate::{
@@ -153,6 +153,7 @@ impl Services {
             target.updated_at = now;
             self.put_on_target(&mut target, parsed, &stored)?;
             written(targets::update(conn, &target).await, "agent_id", || taken(&target))?;
+            jobs::reassign_of_target(conn, id, &target.agent_id).await?;
             record(conn, event(actor, EventCategory::Config, "update_target", ("target", id.as_str()), details(&target), now)).await?;
             Ok::<_, Error>(shown(target))
         })
@@ -166,6 +167,7 @@ impl Services {
         authorise(actor, Permission::TargetDelete)?;
         let now = self.now();
         transaction!(self.db, "delete target", conn => {
+            jobs::cancel_of_target(conn, id, "the target was deleted", now).await?;
             deleted(targets::delete(conn, id).await, "target", id, "something refers to this target")?;
             record(conn, event(actor, EventCategory::Config, "delete_target", ("target", id.as_str()), json!({}), now)).await?;
             Ok::<_, Error>(())

@@ -326,3 +326,37 @@ pub async fn cancel_of_agent(
         .filter(jobs::status.eq_any(open));
     Ok(cancel!(conn, rows, reason, now)?)
 }
+
+/// Calls off every open job of a target.
+///
+/// # Errors
+/// What the database says.
+pub async fn cancel_of_target(
+    conn: &mut Conn,
+    target: &TargetId,
+    reason: &str,
+    now: Timestamp,
+) -> Result<usize, Error> {
+    let open = JobStatus::OPEN.map(JobStatus::as_str);
+    let rows = jobs::table
+        .filter(jobs::target_id.eq(target.as_str()))
+        .filter(jobs::status.eq_any(open));
+    Ok(cancel!(conn, rows, reason, now)?)
+}
+
+/// Gives the deployments of a target that nobody has taken yet to the agent the target has now.
+///
+/// # Errors
+/// What the database says.
+pub async fn reassign_of_target(
+    conn: &mut Conn,
+    target: &TargetId,
+    agent: &AgentId,
+) -> Result<usize, Error> {
+    let rows = jobs::table
+        .filter(jobs::target_id.eq(target.as_str()))
+        .filter(jobs::status.eq(JobStatus::Pending.as_str()));
+    Ok(
+        on_conn!(conn, c => diesel::update(rows).set(jobs::agent_id.eq(Some(agent.as_str()))).execute(c).await)?,
+    )
+}

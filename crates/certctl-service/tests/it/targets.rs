@@ -9,7 +9,7 @@ use certctl_domain::{
     target::{Target, TargetType},
 };
 use certctl_repository::{Error as RepositoryError, agents, targets, transaction};
-use certctl_service::targets::TargetInput;
+use certctl_service::{JobFilter, targets::TargetInput};
 use certctl_testkit::{TestDb, database::START, db_tests, entities};
 use serde_json::{Value, json};
 
@@ -113,6 +113,13 @@ fn every_kind() -> Vec<(&'static str, Value)> {
             json!({"vault_url": "https://v.vault.azure.net", "certificate_name": "c"}),
         ),
     ]
+}
+
+/// What became of the jobs of a test.
+async fn jobs_of(kit: &Kit) -> Vec<(String, Option<String>)> {
+    let mut conn = kit.db.read().await.unwrap();
+    let page = certctl_repository::jobs::list(&mut conn, JobFilter::default(), PageRequest::default()).await.unwrap();
+    page.rows.into_iter().map(|job| (job.status.to_string(), job.agent_id.map(AgentId::into_string))).collect()
 }
 
 db_tests! {
@@ -339,5 +346,25 @@ db_tests! {
             outcome(services.test_target(nobody, &id("x")).await),
             outcome(services.delete_target(nobody, &id("x")).await),
         ], ["needs target.read", "needs target.read", "needs target.edit", "needs target.edit", "needs target.edit", "needs target.delete"]);
+    }
+
+    async fn deployments_follow_a_target_that_moves_and_end_with_one_that_goes(db: TestDb) {
+        let kit = Kit::new(db);
+        let basics = kit.db.seed_basics().await;
+        let mut other = entities::agent("ag-other");
+        other.name = "other".to_owned();
+        enter(&kit, &other).await;
+        let job = entities::deployment("job-1", &basics.certificate, &basics.target, Some(&basics.agent));
+        let entered: Result<(), RepositoryError> =
+            transaction!(kit.db, "enter", conn => { certctl_repository::jobs::insert_all(conn, &[job.clone()]).await });
+        entered.unwrap();
+
+        let mut moved = input(basics.target.as_str(), "NGINX", nginx());
+        moved.agent_id = "ag-other".to_owned();
+        kit.services.update_target(&kit.admin, &basics.target, moved).await.unwrap();
+        assert_eq!(jobs_of(&kit).await, [("Pending".to_owned(), Some("ag-other".to_owned()))]);
+
+        kit.services.delete_target(&kit.admin, &basics.target).await.unwrap();
+        assert_eq!(jobs_of(&kit).await[0].0, "Cancelled");
     }
 }
