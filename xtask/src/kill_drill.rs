@@ -48,7 +48,7 @@ impl KillDrill {
     pub(crate) fn run(self) -> Result<()> {
         let seed = self.seed.unwrap_or_else(fresh_seed);
         eprintln!("seed {seed}");
-        let programs = step("build", || Programs::build(Profile::Release))?;
+        let programs = step("build", || Programs::build(Profile::cheapest()))?;
         let backends = match self.database {
             Some(one) => vec![one],
             None => vec![Backend::Sqlite, Backend::Postgres],
