@@ -14,7 +14,7 @@ use certctl_http::{App, AppState, Capabilities, tls::CertResolver};
 use certctl_pki::seal::Sealer;
 use certctl_repository::{Backend, Db, migrations};
 use certctl_service::{Services, config::Dependencies};
-use certctl_settings::Settings;
+use certctl_settings::{DatabaseUrl, Settings};
 use certctl_telemetry::{Health, MetricsHandle};
 use tokio::net::TcpListener;
 
@@ -61,6 +61,7 @@ impl Server {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let data_dir = settings.server.data_dir.clone();
         make_private_folder(&data_dir)?;
+        make_private_database(&settings)?;
         let instance = instance()?;
         run_migrations(&settings, &instance).await?;
         let db = Db::open(&wiring::database(&settings))?;
@@ -174,6 +175,7 @@ impl fmt::Display for Welcome {
 /// [`Error::Migrations`], and [`Error::File`] when the data directory cannot be made.
 pub async fn migrate(settings: &Settings) -> Result<(), Error> {
     make_private_folder(&settings.server.data_dir)?;
+    make_private_database(settings)?;
     run_migrations(settings, &instance()?).await
 }
 
@@ -260,6 +262,30 @@ fn make_private_folder(folder: &std::path::Path) -> Result<(), Error> {
         .mode(0o700)
         .create(folder)
         .map_err(at(folder))
+}
+
+/// Makes the file of the embedded database, and its folder, where there is none, since SQLite would let others read it. What SQLite makes beside
+/// it has the mode of the file itself.
+fn make_private_database(settings: &Settings) -> Result<(), Error> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let DatabaseUrl::Sqlite { path } = &settings.database.url else {
+        return Ok(());
+    };
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
+        make_private_folder(folder)?;
+    }
+    let made = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    match made {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(at(path)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Who this process is: host, process id and random digits (scheduler §3).

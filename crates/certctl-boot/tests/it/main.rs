@@ -1,0 +1,13 @@
+//! Whole servers in this process, over real sockets, on both databases.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy.toml exempts tests, and cannot tell that their helpers belong to them"
+)]
+
+mod client;
+mod database;
+mod draining;
+mod installation;
+mod proxy;
+mod starting;
