@@ -105,7 +105,7 @@ impl Running {
                 tracing::info!("the server certificate was read anew");
             }
             Err(error) => {
-                tracing::error!(error = %ErrorChain(&error), "the server certificate could not be read anew; the old one stays in use")
+                tracing::error!(error = %ErrorChain(&error), "the server certificate could not be read anew; the old one stays in use");
             }
         }
     }
@@ -131,7 +131,7 @@ impl Running {
             Ok(0) => {}
             Ok(jobs) => tracing::warn!(jobs, "jobs that did not end in time were given back"),
             Err(error) => {
-                tracing::warn!(error = %ErrorChain(&error), "jobs could not be given back; their leases will run out")
+                tracing::warn!(error = %ErrorChain(&error), "jobs could not be given back; their leases will run out");
             }
         }
         self.services.db().close();

@@ -132,7 +132,7 @@ impl Services {
     ) -> Result<Certificate, Error> {
         authorise(actor, Permission::CertIssue)?;
         let now = self.now();
-        let certificate = parse_new(input, now)?;
+        let certificate = parse_new(&input, now)?;
         transaction!(self.db, "create certificate", conn => {
             check_references(conn, &certificate).await?;
             certificates::insert(conn, &certificate)
@@ -253,7 +253,7 @@ fn reference<T>(
     parse(text).map_err(|error| InvalidField::new(field, error.to_string()))
 }
 
-fn parse_new(input: CertificateInput, now: Timestamp) -> Result<Certificate, Error> {
+fn parse_new(input: &CertificateInput, now: Timestamp) -> Result<Certificate, Error> {
     let blank = |text: &Option<String>| text.clone().unwrap_or_default();
     let mut certificate = Certificate {
         id: match input.id.as_deref().filter(|id| !id.is_empty()) {
@@ -287,7 +287,7 @@ fn parse_new(input: CertificateInput, now: Timestamp) -> Result<Certificate, Err
         created_at: now,
         updated_at: now,
     };
-    merge(&mut certificate, &input)?;
+    merge(&mut certificate, input)?;
     Ok(certificate)
 }
 

@@ -57,6 +57,10 @@ pub enum Error {
 
 impl Error {
     /// There is no `what` with this id.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "called with ids, references to them and texts"
+    )]
     pub fn not_found(what: &'static str, id: impl ToString) -> Self {
         Self::NotFound {
             what,

@@ -185,10 +185,13 @@ impl Services {
     /// # Errors
     /// [`Error::Unavailable`]; what was enqueued stays so.
     pub async fn scan_renewals(&self) -> Result<ScanSummary, Error> {
-        let mut summary = ScanSummary::default();
-        summary.planned = transaction!(self.db, "plan renewals", conn => {
+        let planned = transaction!(self.db, "plan renewals", conn => {
             Ok::<_, Error>(renewals::plan_unplanned(conn).await?)
         })?;
+        let mut summary = ScanSummary {
+            planned,
+            ..ScanSummary::default()
+        };
         let mut from = Some(Position::start());
         while let Some(position) = from {
             let (enqueued, next) = self.scan_step(&position).await?;

@@ -349,13 +349,10 @@ impl Services {
         report: &JobReport,
     ) -> Result<(), Error> {
         authorise(actor, Permission::AgentJobComplete)?;
-        let status = match JobStatus::parse(&report.status) {
-            Ok(status @ (JobStatus::Running | JobStatus::Completed | JobStatus::Failed)) => status,
-            _ => {
-                return Err(
-                    InvalidField::new("status", "must be Running, Completed or Failed").into(),
-                );
-            }
+        let Ok(status @ (JobStatus::Running | JobStatus::Completed | JobStatus::Failed)) =
+            JobStatus::parse(&report.status)
+        else {
+            return Err(InvalidField::new("status", "must be Running, Completed or Failed").into());
         };
         let problem = optional_text("error", report.error.as_deref().unwrap_or_default(), 4096)?;
         let now = self.now();

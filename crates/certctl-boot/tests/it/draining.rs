@@ -1,5 +1,4 @@
 use certctl_testkit::{TestDb, db_tests};
-use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::{
@@ -46,7 +45,7 @@ db_tests! {
         for number in 0..CERTIFICATES {
             let path = format!("/api/v1/certificates/mc-{number}");
             let done = async {
-                while client.get(&path, ADMIN_KEY).await.json()["status"] != Value::from("Active") {
+                while client.get(&path, ADMIN_KEY).await.json()["status"] != "Active" {
                     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
                 }
             };

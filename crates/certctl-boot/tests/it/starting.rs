@@ -149,13 +149,14 @@ async fn two_at_once(one: Installation, two: Installation) {
 async fn two_servers_start_at_once_on_one_folder_sqlite() {
     let one = Installation::new();
     let two = Installation::new().set("DATA_DIR", &one.data_dir().display().to_string());
-    two_at_once(one, two).await;
+    Box::pin(two_at_once(one, two)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_servers_start_at_once_on_one_empty_database_postgres() {
     let db = TestDb::empty(Backend::Postgres).await;
-    two_at_once(Installation::on(db.url()), Installation::on(db.url())).await;
+    let (one, two) = (Installation::on(db.url()), Installation::on(db.url()));
+    Box::pin(two_at_once(one, two)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,9 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ApiError, AppState, Caller, Paged, PathId, Rfc3339, extract::QueryPairs, routes::Route};
+use crate::{
+    ApiError, AppState, Caller, Paged, PathId, Rfc3339, extract::QueryPairs, routes::Route,
+};
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
@@ -48,7 +50,10 @@ async fn list_audit_events(
     query: QueryPairs,
 ) -> Result<Json<Paged<AuditEventView>>, ApiError> {
     let page = query.page();
-    let events = state.services.list_audit_events(&actor, &filter(&query)?, page).await?;
+    let events = state
+        .services
+        .list_audit_events(&actor, &filter(&query)?, page)
+        .await?;
     Ok(Json(Paged::new(events, page, Into::into)))
 }
 
@@ -57,18 +62,30 @@ async fn get_audit_event(
     Caller(actor): Caller,
     PathId(id): PathId<AuditEventId>,
 ) -> Result<Json<AuditEventView>, ApiError> {
-    Ok(Json(state.services.get_audit_event(&actor, &id).await?.into()))
+    Ok(Json(
+        state.services.get_audit_event(&actor, &id).await?.into(),
+    ))
 }
 
 fn filter(query: &QueryPairs) -> Result<AuditFilter, ApiError> {
     let given = |name: &str| query.get(name).filter(|text| !text.is_empty());
     let time = |name: &str| {
         given(name)
-            .map(|text| text.parse::<Timestamp>().map_err(|error| ApiError::Query(format!("{name}: {error}"))))
+            .map(|text| {
+                text.parse::<Timestamp>()
+                    .map_err(|error| ApiError::Query(format!("{name}: {error}")))
+            })
             .transpose()
     };
-    let category = given("category").map(EventCategory::parse).transpose().map_err(|error| ApiError::Query(format!("category: {error}")))?;
-    Ok(AuditFilter { category, since: time("since")?, until: time("until")? })
+    let category = given("category")
+        .map(EventCategory::parse)
+        .transpose()
+        .map_err(|error| ApiError::Query(format!("category: {error}")))?;
+    Ok(AuditFilter {
+        category,
+        since: time("since")?,
+        until: time("until")?,
+    })
 }
 
 /// An audit event (model §8.1).

@@ -12,7 +12,9 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ApiError, ApiJson, AppState, Caller, Paged, PathId, Rfc3339, extract::QueryPairs, routes::Route};
+use crate::{
+    ApiError, ApiJson, AppState, Caller, Paged, PathId, Rfc3339, extract::QueryPairs, routes::Route,
+};
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
@@ -22,7 +24,10 @@ pub(crate) fn routes() -> Vec<Route> {
             .query::<JobQuery>()
             .lists::<JobView>()
             .handler(list_jobs),
-        Route::get("/api/v1/jobs/{id}", "get_job").permission(Permission::JobRead).returns::<JobView>().handler(get_job),
+        Route::get("/api/v1/jobs/{id}", "get_job")
+            .permission(Permission::JobRead)
+            .returns::<JobView>()
+            .handler(get_job),
         Route::post("/api/v1/jobs/{id}/cancel", "cancel_job")
             .permission(Permission::JobCancel)
             .refuses(&[StatusCode::CONFLICT])
@@ -51,9 +56,15 @@ struct JobQuery {
     r#type: Option<String>,
 }
 
-async fn list_jobs(State(state): State<AppState>, Caller(actor): Caller, query: QueryPairs) -> Result<Json<Paged<JobView>>, ApiError> {
+async fn list_jobs(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    query: QueryPairs,
+) -> Result<Json<Paged<JobView>>, ApiError> {
     let page = query.page();
-    let Some(filter) = filter(&query) else { return Ok(Json(nothing(page))) };
+    let Some(filter) = filter(&query) else {
+        return Ok(Json(nothing(page)));
+    };
     let jobs = state.services.list_jobs(&actor, filter, page).await?;
     Ok(Json(Paged::new(jobs, page, Into::into)))
 }
@@ -68,16 +79,33 @@ fn filter(query: &QueryPairs) -> Option<JobFilter> {
 }
 
 fn nothing(page: PageRequest) -> Paged<JobView> {
-    Paged::new(Page { rows: Vec::<Job>::new(), total: 0 }, page, Into::into)
+    Paged::new(
+        Page {
+            rows: Vec::<Job>::new(),
+            total: 0,
+        },
+        page,
+        Into::into,
+    )
 }
 
-async fn get_job(State(state): State<AppState>, Caller(actor): Caller, PathId(id): PathId<JobId>) -> Result<Json<JobView>, ApiError> {
+async fn get_job(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    PathId(id): PathId<JobId>,
+) -> Result<Json<JobView>, ApiError> {
     Ok(Json(state.services.get_job(&actor, &id).await?.into()))
 }
 
-async fn cancel_job(State(state): State<AppState>, Caller(actor): Caller, PathId(id): PathId<JobId>) -> Result<Json<CancelledView>, ApiError> {
+async fn cancel_job(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    PathId(id): PathId<JobId>,
+) -> Result<Json<CancelledView>, ApiError> {
     state.services.cancel_job(&actor, &id).await?;
-    Ok(Json(CancelledView { status: "job_cancelled" }))
+    Ok(Json(CancelledView {
+        status: "job_cancelled",
+    }))
 }
 
 async fn verify_job(
@@ -87,7 +115,11 @@ async fn verify_job(
     ApiJson(body): ApiJson<VerifyRequest>,
 ) -> Result<Json<VerifiedView>, ApiError> {
     let seen = state.services.verify_job(&actor, &id, body.into()).await?;
-    Ok(Json(VerifiedView { job_id: id.into_string(), verified: seen.verified, verified_at: seen.at.into() }))
+    Ok(Json(VerifiedView {
+        job_id: id.into_string(),
+        verified: seen.verified,
+        verified_at: seen.at.into(),
+    }))
 }
 
 async fn get_job_verification(
@@ -95,7 +127,9 @@ async fn get_job_verification(
     Caller(actor): Caller,
     PathId(id): PathId<JobId>,
 ) -> Result<Json<VerificationView>, ApiError> {
-    Ok(Json(state.services.get_verification(&actor, &id).await?.into()))
+    Ok(Json(
+        state.services.get_verification(&actor, &id).await?.into(),
+    ))
 }
 
 /// A job (model §3.8).
@@ -134,7 +168,10 @@ impl From<Job> for JobView {
         Self {
             id: job.id.into_string(),
             r#type: job.job_type.as_str(),
-            certificate_id: job.certificate_id.map(certctl_domain::id::CertificateId::into_string).unwrap_or_default(),
+            certificate_id: job
+                .certificate_id
+                .map(certctl_domain::id::CertificateId::into_string)
+                .unwrap_or_default(),
             target_id: job.target_id.map(certctl_domain::id::TargetId::into_string),
             agent_id: job.agent_id.map(certctl_domain::id::AgentId::into_string),
             status: job.status.as_str(),
@@ -212,7 +249,10 @@ impl From<Job> for VerificationView {
     fn from(job: Job) -> Self {
         Self {
             job_id: job.id.into_string(),
-            target_id: job.target_id.map(certctl_domain::id::TargetId::into_string).unwrap_or_default(),
+            target_id: job
+                .target_id
+                .map(certctl_domain::id::TargetId::into_string)
+                .unwrap_or_default(),
             expected_fingerprint: job.expected_fingerprint.unwrap_or_default(),
             actual_fingerprint: job.verification_fingerprint.unwrap_or_default(),
             verified: job.verification_status == certctl_domain::job::VerificationStatus::Success,

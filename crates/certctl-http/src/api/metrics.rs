@@ -12,11 +12,17 @@ use metrics::gauge;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::{ApiError, AppState, Caller, Rfc3339, routes::{RateClass, Route}};
+use crate::{
+    ApiError, AppState, Caller, Rfc3339,
+    routes::{RateClass, Route},
+};
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
-        Route::get("/api/v1/metrics", "get_metrics").permission(Permission::MetricsRead).returns::<MetricsView>().handler(get_metrics),
+        Route::get("/api/v1/metrics", "get_metrics")
+            .permission(Permission::MetricsRead)
+            .returns::<MetricsView>()
+            .handler(get_metrics),
         Route::get("/api/v1/metrics/prometheus", "get_prometheus_metrics")
             .permission(Permission::MetricsRead)
             .rate_class(RateClass::Scrape)
@@ -26,7 +32,10 @@ pub(crate) fn routes() -> Vec<Route> {
     ]
 }
 
-async fn get_metrics(State(state): State<AppState>, Caller(actor): Caller) -> Result<Json<MetricsView>, ApiError> {
+async fn get_metrics(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+) -> Result<Json<MetricsView>, ApiError> {
     let counts = state.services.counts(&actor).await?;
     let now = state.clock.now();
     Ok(Json(MetricsView {
@@ -53,7 +62,10 @@ async fn get_metrics(State(state): State<AppState>, Caller(actor): Caller) -> Re
     }))
 }
 
-async fn get_prometheus_metrics(State(state): State<AppState>, Caller(actor): Caller) -> Result<Response, ApiError> {
+async fn get_prometheus_metrics(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+) -> Result<Response, ApiError> {
     let counts = state.services.counts(&actor).await?;
     let (size, idle, waiting) = state.services.db().pool_status();
     gauge!(names::DB_POOL_SIZE.name).set(size as f64);
@@ -72,11 +84,21 @@ async fn get_prometheus_metrics(State(state): State<AppState>, Caller(actor): Ca
         (&names::JOB_COMPLETED_TOTAL, counts.jobs_completed),
         (&names::JOB_FAILED_TOTAL, counts.jobs_failed),
     ] {
-        #[expect(clippy::cast_precision_loss, reason = "counts of rows are far below 2^53")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "counts of rows are far below 2^53"
+        )]
         scraped.value(metric, value as f64);
     }
-    scraped.value(&names::UPTIME_SECONDS, state.clock.now().since(state.started_at).as_secs_f64());
-    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], state.metrics.render_with(&scraped)).into_response())
+    scraped.value(
+        &names::UPTIME_SECONDS,
+        state.clock.now().since(state.started_at).as_secs_f64(),
+    );
+    Ok((
+        [(header::CONTENT_TYPE, CONTENT_TYPE)],
+        state.metrics.render_with(&scraped),
+    )
+        .into_response())
 }
 
 /// What there is.

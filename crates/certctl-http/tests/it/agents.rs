@@ -207,7 +207,7 @@ db_tests! {
         assert_eq!((&shown["retired_at"], &shown["retired_reason"]), (&json!(NOW), &json!("scrapped")));
         let ids = |list: Value| list["data"].as_array().unwrap().iter().map(|one| text(&one["id"])).collect::<Vec<_>>();
         assert!(!ids(agents.api.get(PATH).await.json()).contains(&agents.id));
-        assert_eq!(ids(agents.api.get(&format!("{PATH}/retired")).await.json()), [agents.id.clone()]);
+        assert_eq!(ids(agents.api.get(&format!("{PATH}/retired")).await.json()), std::slice::from_ref(&agents.id));
         let gone = format!("agent {} is retired", agents.id);
         for (method, path) in [
             ("POST", agents.path("heartbeat")),

@@ -20,11 +20,13 @@ fn body(id: &str) -> Value {
 }
 
 fn over(base: Value, changes: Value) -> Value {
-    let mut all = base;
-    for (name, value) in changes.as_object().unwrap() {
-        all[name] = value.clone();
+    match (base, changes) {
+        (Value::Object(mut all), Value::Object(changes)) => {
+            all.extend(changes);
+            Value::Object(all)
+        }
+        other => panic!("both are objects: {other:?}"),
     }
-    all
 }
 
 impl NounApi {

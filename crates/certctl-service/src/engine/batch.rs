@@ -351,7 +351,7 @@ fn collect(
             Some(Err(error)) => {
                 outcome
                     .failed
-                    .push(fail(one, error.to_string(), error.is_retryable()))
+                    .push(fail(one, error.to_string(), error.is_retryable()));
             }
             None => outcome
                 .failed

@@ -110,10 +110,10 @@ impl Services {
             match running.next().await {
                 Some(Ok(Ok(pass))) => total += pass,
                 Some(Ok(Err(error))) => {
-                    tracing::error!(error = %ErrorChain(&error), "a batch of jobs could not be ended; its lease will run out")
+                    tracing::error!(error = %ErrorChain(&error), "a batch of jobs could not be ended; its lease will run out");
                 }
                 Some(Err(panic)) => {
-                    tracing::error!(error = %ErrorChain(&panic), "a batch of jobs panicked; its lease will run out")
+                    tracing::error!(error = %ErrorChain(&panic), "a batch of jobs panicked; its lease will run out");
                 }
                 None => break,
             }

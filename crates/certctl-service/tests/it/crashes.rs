@@ -151,6 +151,23 @@ db_tests! {
         for_a_job_called_off(db, false).await;
     }
 
+    async fn what_a_ca_with_serials_of_its_own_signed_for_a_job_that_was_called_off_is_revoked(db: TestDb) {
+        let world = world(db, false).await;
+        world.ca.choose_serials();
+        let job = ready(&world, false).await;
+        let shut = world.ca.shut(true);
+        let services = world.services.clone();
+        let working = tokio::spawn(async move { process(&services).await });
+        shut.arrived().await;
+        world.services.cancel_job(&world.admin, &job).await.unwrap();
+        let signed = world.ca.signed().remove(0);
+        assert!(!world.revoked().await.contains(&format!("{signed} cessationOfOperation")), "nobody could know it");
+        shut.open();
+        assert_eq!(working.await.unwrap().completed, 0);
+        assert!(world.revoked().await.contains(&format!("{signed} cessationOfOperation")));
+        assert_eq!((world.ended(&job).await.0, world.versions().await.len()), ("Cancelled", 0));
+    }
+
     async fn a_signature_whose_worker_died_is_revoked_when_the_job_is_called_off(db: TestDb) {
         let world = world(db, false).await;
         let job = ready(&world, false).await;

@@ -2,7 +2,10 @@
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,7 +26,7 @@ use certctl_domain::{
     serial::SerialNumber,
     time::{Clock as _, ManualClock, Timestamp},
 };
-use certctl_pki::{csr::CsrBuilder, key::PrivateKey};
+use certctl_pki::{cert::random_serial, csr::CsrBuilder, key::PrivateKey};
 use certctl_repository::{Db, Error as RepositoryError, certificates, profiles, transaction};
 use certctl_service::{
     Error, Services,
@@ -345,6 +348,7 @@ pub(crate) struct Door {
 struct DoorState {
     refusal: Mutex<Option<IssuerError>>,
     shut: Mutex<Option<Arc<Shut>>>,
+    own_serials: AtomicBool,
     signed: Mutex<Vec<String>>,
     told: Mutex<Vec<String>>,
 }
@@ -402,6 +406,11 @@ impl Door {
         shut
     }
 
+    /// Has the CA choose the serials itself, as those of others do.
+    pub(crate) fn choose_serials(&self) {
+        self.state.own_serials.store(true, Ordering::SeqCst);
+    }
+
     /// Every serial that was signed here, in order, however often.
     pub(crate) fn signed(&self) -> Vec<String> {
         self.state.signed.lock().unwrap().clone()
@@ -456,6 +465,12 @@ impl Issuer for Guarded {
             }
             if let Some(error) = shut.as_ref().and_then(|shut| shut.refusal.clone()) {
                 return requests.iter().map(|_| Err(error.clone())).collect();
+            }
+            let mut requests = requests;
+            if self.state.own_serials.load(Ordering::SeqCst) {
+                for request in &mut requests {
+                    request.serial = random_serial().unwrap();
+                }
             }
             let answers = self.behind.issue(requests).await;
             let signed = answers

@@ -8,11 +8,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use certctl_domain::{
-    access::Permission,
-    id::AgentId,
-    secret::Secret,
-};
+use certctl_domain::{access::Permission, id::AgentId, secret::Secret};
 use certctl_service::agents::{Registrar, Retirement};
 use http::StatusCode;
 
@@ -56,15 +52,35 @@ pub(crate) fn routes() -> Vec<Route> {
     routes
 }
 
-async fn list_agents(State(state): State<AppState>, Caller(actor): Caller, Paging(page): Paging) -> Result<Json<Paged<AgentView>>, ApiError> {
-    Ok(Json(Paged::new(state.services.list_agents(&actor, false, page).await?, page, Into::into)))
+async fn list_agents(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    Paging(page): Paging,
+) -> Result<Json<Paged<AgentView>>, ApiError> {
+    Ok(Json(Paged::new(
+        state.services.list_agents(&actor, false, page).await?,
+        page,
+        Into::into,
+    )))
 }
 
-async fn list_retired_agents(State(state): State<AppState>, Caller(actor): Caller, Paging(page): Paging) -> Result<Json<Paged<AgentView>>, ApiError> {
-    Ok(Json(Paged::new(state.services.list_agents(&actor, true, page).await?, page, Into::into)))
+async fn list_retired_agents(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    Paging(page): Paging,
+) -> Result<Json<Paged<AgentView>>, ApiError> {
+    Ok(Json(Paged::new(
+        state.services.list_agents(&actor, true, page).await?,
+        page,
+        Into::into,
+    )))
 }
 
-async fn get_agent(State(state): State<AppState>, Caller(actor): Caller, PathId(id): PathId<AgentId>) -> Result<Json<AgentView>, ApiError> {
+async fn get_agent(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    PathId(id): PathId<AgentId>,
+) -> Result<Json<AgentView>, ApiError> {
     Ok(Json(state.services.get_agent(&actor, &id).await?.into()))
 }
 
@@ -78,7 +94,10 @@ async fn register_agent(
         Some(actor) => Registrar::Actor(actor),
         None => Registrar::Token(bearer.unwrap_or_else(|| Secret::new(""))),
     };
-    let (agent, key) = state.services.register_agent(&registrar, body.into()).await?;
+    let (agent, key) = state
+        .services
+        .register_agent(&registrar, body.into())
+        .await?;
     Ok((StatusCode::CREATED, Json(RegisteredView::new(agent, &key))))
 }
 
@@ -88,9 +107,16 @@ async fn retire_agent(
     PathId(id): PathId<AgentId>,
     query: QueryPairs,
 ) -> Result<Response, ApiError> {
-    let retired = state.services.retire_agent(&actor, &id, query.flag("force"), query.get("reason")).await?;
+    let retired = state
+        .services
+        .retire_agent(&actor, &id, query.flag("force"), query.get("reason"))
+        .await?;
     Ok(match retired {
         Retirement::Already => StatusCode::NO_CONTENT.into_response(),
-        Retirement::Now { retired_at, cascade, counts } => Json(RetiredView::new(retired_at, cascade, counts)).into_response(),
+        Retirement::Now {
+            retired_at,
+            cascade,
+            counts,
+        } => Json(RetiredView::new(retired_at, cascade, counts)).into_response(),
     })
 }

@@ -11,10 +11,7 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    ApiError, ApiJson, AppState, Caller, LenientJson, PathId, PathIds,
-    routes::Route,
-};
+use crate::{ApiError, ApiJson, AppState, Caller, LenientJson, PathId, PathIds, routes::Route};
 
 pub(super) fn routes() -> Vec<Route> {
     let gone = &[StatusCode::GONE];
@@ -59,12 +56,27 @@ async fn record_heartbeat(
     LenientJson(body): LenientJson<HeartbeatRequest>,
 ) -> Result<Json<StatusView>, ApiError> {
     state.services.heartbeat(&actor, &id, body.into()).await?;
-    Ok(Json(StatusView { status: "heartbeat_recorded" }))
+    Ok(Json(StatusView {
+        status: "heartbeat_recorded",
+    }))
 }
 
-async fn poll_work(State(state): State<AppState>, Caller(actor): Caller, PathId(id): PathId<AgentId>) -> Result<Json<WorkView>, ApiError> {
-    let jobs: Vec<WorkItemView> = state.services.poll_work(&actor, &id).await?.into_iter().map(Into::into).collect();
-    Ok(Json(WorkView { count: jobs.len(), jobs }))
+async fn poll_work(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    PathId(id): PathId<AgentId>,
+) -> Result<Json<WorkView>, ApiError> {
+    let jobs: Vec<WorkItemView> = state
+        .services
+        .poll_work(&actor, &id)
+        .await?
+        .into_iter()
+        .map(Into::into)
+        .collect();
+    Ok(Json(WorkView {
+        count: jobs.len(),
+        jobs,
+    }))
 }
 
 async fn submit_csr(
@@ -73,8 +85,16 @@ async fn submit_csr(
     PathId(id): PathId<AgentId>,
     ApiJson(body): ApiJson<CsrRequest>,
 ) -> Result<(StatusCode, Json<StatusView>), ApiError> {
-    let outcome =
-        state.services.submit_csr(&actor, &id, &body.csr_pem, body.certificate_id.as_deref(), body.job_id.as_deref()).await?;
+    let outcome = state
+        .services
+        .submit_csr(
+            &actor,
+            &id,
+            &body.csr_pem,
+            body.certificate_id.as_deref(),
+            body.job_id.as_deref(),
+        )
+        .await?;
     let status = match outcome {
         CsrOutcome::Accepted => "csr_accepted",
     };
@@ -86,7 +106,13 @@ async fn get_agent_certificate(
     Caller(actor): Caller,
     PathIds(id, certificate): PathIds<AgentId, CertificateId>,
 ) -> Result<Json<CertificateView>, ApiError> {
-    Ok(Json(state.services.agent_certificate(&actor, &id, &certificate).await?.into()))
+    Ok(Json(
+        state
+            .services
+            .agent_certificate(&actor, &id, &certificate)
+            .await?
+            .into(),
+    ))
 }
 
 async fn report_job_status(
@@ -95,8 +121,15 @@ async fn report_job_status(
     PathIds(id, job): PathIds<AgentId, JobId>,
     ApiJson(body): ApiJson<ReportRequest>,
 ) -> Result<Json<StatusView>, ApiError> {
-    let report = JobReport { status: body.status, error: body.error, deploy: body.deploy };
-    state.services.report_job(&actor, &id, &job, &report).await?;
+    let report = JobReport {
+        status: body.status,
+        error: body.error,
+        deploy: body.deploy,
+    };
+    state
+        .services
+        .report_job(&actor, &id, &job, &report)
+        .await?;
     Ok(Json(StatusView { status: "updated" }))
 }
 
@@ -175,23 +208,37 @@ struct VerifyView {
 
 impl From<WorkItem> for WorkItemView {
     fn from(item: WorkItem) -> Self {
-        let (target_type, target_config) = item.target.map(|(kind, config)| (kind.as_str(), config)).unzip();
+        let (target_type, target_config) = item
+            .target
+            .map(|(kind, config)| (kind.as_str(), config))
+            .unzip();
         Self {
             id: item.job.id.into_string(),
             r#type: item.job.job_type.as_str(),
-            certificate_id: item.job.certificate_id.map(CertificateId::into_string).unwrap_or_default(),
+            certificate_id: item
+                .job
+                .certificate_id
+                .map(CertificateId::into_string)
+                .unwrap_or_default(),
             status: item.job.status.as_str(),
             common_name: item.common_name,
             sans: item.sans,
             key_algorithm: item.key.as_str(),
-            ekus: item.ekus.into_iter().map(certctl_domain::profile::ExtendedKeyUsage::as_str).collect(),
+            ekus: item
+                .ekus
+                .into_iter()
+                .map(certctl_domain::profile::ExtendedKeyUsage::as_str)
+                .collect(),
             must_staple: item.must_staple,
             verify: VerifyView {
                 enabled: item.verify.enabled,
                 timeout: format!("{}ms", item.verify.timeout.as_millis()),
                 delay: format!("{}ms", item.verify.delay.as_millis()),
             },
-            target_id: item.job.target_id.map(certctl_domain::id::TargetId::into_string),
+            target_id: item
+                .job
+                .target_id
+                .map(certctl_domain::id::TargetId::into_string),
             target_type,
             target_config,
         }
@@ -224,7 +271,9 @@ impl From<AgentCertificate> for CertificateView {
     fn from(certificate: AgentCertificate) -> Self {
         Self {
             certificate_pem: certificate.certificate_pem,
-            private_key_pem: certificate.private_key_pem.map(|key| key.expose().to_owned()),
+            private_key_pem: certificate
+                .private_key_pem
+                .map(|key| key.expose().to_owned()),
         }
     }
 }

@@ -92,7 +92,10 @@ pub(crate) struct RegisteredView {
 
 impl RegisteredView {
     pub(super) fn new(agent: Agent, key: &Secret) -> Self {
-        Self { agent: agent.into(), api_key: key.expose().to_owned() }
+        Self {
+            agent: agent.into(),
+            api_key: key.expose().to_owned(),
+        }
     }
 }
 

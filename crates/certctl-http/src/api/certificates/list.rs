@@ -76,29 +76,57 @@ struct CursorPage {
     page_size: u32,
 }
 
-async fn list_certificates(State(state): State<AppState>, Caller(actor): Caller, query: QueryPairs) -> Result<Json<Value>, ApiError> {
-    let Some(filter) = filter(&query) else { return Ok(Json(nothing(&query))) };
+async fn list_certificates(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    query: QueryPairs,
+) -> Result<Json<Value>, ApiError> {
+    let Some(filter) = filter(&query) else {
+        return Ok(Json(nothing(&query)));
+    };
     let fields = query.get("fields").filter(|fields| !fields.is_empty());
     let page = page(&query);
     if let Some(cursor) = query.get("cursor") {
         let after = parse_cursor(cursor)?;
         let after = after.as_ref().map(|(time, id)| (*time, id.as_str()));
-        let (mut rows, total) = state.services.list_certificates_after(&actor, &filter, after, page.per_page()).await?;
+        let (mut rows, total) = state
+            .services
+            .list_certificates_after(&actor, &filter, after, page.per_page())
+            .await?;
         let more = rows.len() > page.per_page() as usize;
         rows.truncate(page.per_page() as usize);
         let next_cursor = rows.last().filter(|_| more).map(cursor_of);
         let data = rows.into_iter().map(|row| view(row, fields)).collect();
-        return Ok(Json(to_value(&CursorPage { data, total, next_cursor, page_size: page.per_page() })));
+        return Ok(Json(to_value(&CursorPage {
+            data,
+            total,
+            next_cursor,
+            page_size: page.per_page(),
+        })));
     }
     let (order, descending) = order(&query);
-    let found = state.services.list_certificates(&actor, &filter, order, descending, page).await?;
-    Ok(Json(to_value(&Paged::new(found, page, |row| view(row, fields)))))
+    let found = state
+        .services
+        .list_certificates(&actor, &filter, order, descending, page)
+        .await?;
+    Ok(Json(to_value(&Paged::new(found, page, |row| {
+        view(row, fields)
+    }))))
 }
 
 /// What to list; none for a state or an agent that there cannot be, which nothing matches.
 fn filter(query: &QueryPairs) -> Option<CertificateFilter> {
-    let text = |name: &str| query.get(name).filter(|text| !text.is_empty()).map(str::to_owned);
-    let time = |name: &str| query.get(name).and_then(|text| text.parse::<Timestamp>().ok());
+    let text = |name: &str| {
+        query
+            .get(name)
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+    };
+    let time = |name: &str| {
+        query
+            .get(name)
+            .and_then(|text| text.parse::<Timestamp>().ok())
+    };
     Some(CertificateFilter {
         status: match text("status") {
             Some(status) => Some(CertificateStatus::parse(&status).ok()?),
@@ -121,13 +149,19 @@ fn filter(query: &QueryPairs) -> Option<CertificateFilter> {
 }
 
 fn page(query: &QueryPairs) -> PageRequest {
-    let size = query.get("page_size").filter(|size| size.parse().is_ok_and(|size: u32| (1..=PageRequest::MAX_PER_PAGE).contains(&size)));
+    let size = query.get("page_size").filter(|size| {
+        size.parse()
+            .is_ok_and(|size: u32| (1..=PageRequest::MAX_PER_PAGE).contains(&size))
+    });
     PageRequest::lenient(query.get("page"), size.or_else(|| query.get("per_page")))
 }
 
 fn nothing(query: &QueryPairs) -> Value {
     let page = page(query);
-    let none = certctl_domain::page::Page { rows: Vec::<Value>::new(), total: 0 };
+    let none = certctl_domain::page::Page {
+        rows: Vec::<Value>::new(),
+        total: 0,
+    };
     to_value(&Paged::new(none, page, |row| row))
 }
 
@@ -155,7 +189,11 @@ fn view(row: Certificate, fields: Option<&str>) -> Value {
     match (fields, row) {
         (Some(fields), Value::Object(all)) => {
             let wanted: Vec<&str> = fields.split(',').map(str::trim).collect();
-            Value::Object(all.into_iter().filter(|(key, _)| wanted.contains(&key.as_str())).collect::<Map<_, _>>())
+            Value::Object(
+                all.into_iter()
+                    .filter(|(key, _)| wanted.contains(&key.as_str()))
+                    .collect::<Map<_, _>>(),
+            )
         }
         (_, row) => row,
     }
@@ -164,7 +202,8 @@ fn view(row: Certificate, fields: Option<&str>) -> Value {
 /// `<created_at>|<id>` in unpadded base64url (api §11.1).
 fn cursor_of(row: &Certificate) -> String {
     use base64::Engine as _;
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(format!("{}|{}", row.created_at, row.id))
+    base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .encode(format!("{}|{}", row.created_at, row.id))
 }
 
 /// The position a cursor names; none for the empty one, which begins.
@@ -174,10 +213,15 @@ fn parse_cursor(cursor: &str) -> Result<Option<(Timestamp, String)>, ApiError> {
         return Ok(None);
     }
     let malformed = || ApiError::Query("cursor: is not one that this API made".to_owned());
-    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(cursor.trim_end_matches('=')).map_err(|_| malformed())?;
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(cursor.trim_end_matches('='))
+        .map_err(|_| malformed())?;
     let text = String::from_utf8(bytes).map_err(|_| malformed())?;
     let (time, id) = text.split_once('|').ok_or_else(malformed)?;
-    Ok(Some((time.parse().map_err(|_| malformed())?, id.to_owned())))
+    Ok(Some((
+        time.parse().map_err(|_| malformed())?,
+        id.to_owned(),
+    )))
 }
 
 fn to_value(view: &impl Serialize) -> Value {

@@ -12,14 +12,12 @@ use certctl_domain::{access::Permission, id::CertificateId};
 use http::{HeaderValue, StatusCode, header};
 
 use self::wire::{
-    CertificateRequest, CertificateView, DeployRequest, DeploymentsView, PemView, RenewRequest, RevokeRequest, StatusView, TriggeredView,
-    VersionView,
+    CertificateRequest, CertificateView, DeployRequest, DeploymentsView, PemView, RenewRequest,
+    RevokeRequest, StatusView, TriggeredView, VersionView,
 };
 use crate::{
     ApiError, ApiJson, AppState, Caller, OptionalJson, Paged, Paging, PathId,
-    api::targets::TargetView,
-    extract::QueryPairs,
-    routes::Route,
+    api::targets::TargetView, extract::QueryPairs, routes::Route,
 };
 
 const PEM: &str = "application/x-pem-file";
@@ -50,15 +48,21 @@ pub(crate) fn routes() -> Vec<Route> {
             .summary("Archives a certificate; its row and versions are kept")
             .returns_nothing()
             .handler(archive_certificate),
-        Route::get("/api/v1/certificates/{id}/versions", "list_certificate_versions")
-            .permission(Permission::CertRead)
-            .lists::<VersionView>()
-            .handler(list_certificate_versions),
-        Route::get("/api/v1/certificates/{id}/deployments", "list_certificate_deployments")
-            .permission(Permission::CertRead)
-            .summary("Lists the targets a certificate is deployed to")
-            .returns::<DeploymentsView>()
-            .handler(list_certificate_deployments),
+        Route::get(
+            "/api/v1/certificates/{id}/versions",
+            "list_certificate_versions",
+        )
+        .permission(Permission::CertRead)
+        .lists::<VersionView>()
+        .handler(list_certificate_versions),
+        Route::get(
+            "/api/v1/certificates/{id}/deployments",
+            "list_certificate_deployments",
+        )
+        .permission(Permission::CertRead)
+        .summary("Lists the targets a certificate is deployed to")
+        .returns::<DeploymentsView>()
+        .handler(list_certificate_deployments),
         Route::post("/api/v1/certificates/{id}/renew", "renew_certificate")
             .permission(Permission::CertIssue)
             .accepts_optional::<RenewRequest>()
@@ -76,13 +80,19 @@ pub(crate) fn routes() -> Vec<Route> {
             .accepts_optional::<RevokeRequest>()
             .returns::<StatusView>()
             .handler(revoke_certificate),
-        Route::get("/api/v1/certificates/{id}/export/pem", "export_certificate_pem")
-            .permission(Permission::CertRead)
-            .summary("Exports the latest version, as JSON or with download=true as a file")
-            .refuses(&[StatusCode::UNPROCESSABLE_ENTITY, StatusCode::TOO_MANY_REQUESTS])
-            .returns::<PemView>()
-            .or_media(PEM)
-            .handler(export_certificate_pem),
+        Route::get(
+            "/api/v1/certificates/{id}/export/pem",
+            "export_certificate_pem",
+        )
+        .permission(Permission::CertRead)
+        .summary("Exports the latest version, as JSON or with download=true as a file")
+        .refuses(&[
+            StatusCode::UNPROCESSABLE_ENTITY,
+            StatusCode::TOO_MANY_REQUESTS,
+        ])
+        .returns::<PemView>()
+        .or_media(PEM)
+        .handler(export_certificate_pem),
     ]
 }
 
@@ -91,7 +101,10 @@ async fn create_certificate(
     Caller(actor): Caller,
     ApiJson(body): ApiJson<CertificateRequest>,
 ) -> Result<(StatusCode, Json<CertificateView>), ApiError> {
-    let certificate = state.services.create_certificate(&actor, body.into()).await?;
+    let certificate = state
+        .services
+        .create_certificate(&actor, body.into())
+        .await?;
     Ok((StatusCode::CREATED, Json(certificate.into())))
 }
 
@@ -100,7 +113,9 @@ async fn get_certificate(
     Caller(actor): Caller,
     PathId(id): PathId<CertificateId>,
 ) -> Result<Json<CertificateView>, ApiError> {
-    Ok(Json(state.services.get_certificate(&actor, &id).await?.into()))
+    Ok(Json(
+        state.services.get_certificate(&actor, &id).await?.into(),
+    ))
 }
 
 async fn update_certificate(
@@ -109,7 +124,13 @@ async fn update_certificate(
     PathId(id): PathId<CertificateId>,
     ApiJson(body): ApiJson<CertificateRequest>,
 ) -> Result<Json<CertificateView>, ApiError> {
-    Ok(Json(state.services.update_certificate(&actor, &id, body.into()).await?.into()))
+    Ok(Json(
+        state
+            .services
+            .update_certificate(&actor, &id, body.into())
+            .await?
+            .into(),
+    ))
 }
 
 async fn archive_certificate(
@@ -138,7 +159,10 @@ async fn list_certificate_deployments(
 ) -> Result<Json<DeploymentsView>, ApiError> {
     let targets = state.services.list_deployments(&actor, &id).await?;
     let data: Vec<TargetView> = targets.into_iter().map(Into::into).collect();
-    Ok(Json(DeploymentsView { total: data.len(), data }))
+    Ok(Json(DeploymentsView {
+        total: data.len(),
+        data,
+    }))
 }
 
 async fn renew_certificate(
@@ -160,8 +184,16 @@ async fn deploy_certificate(
     OptionalJson(body): OptionalJson<DeployRequest>,
 ) -> Result<(StatusCode, Json<StatusView>), ApiError> {
     let target = body.and_then(|body| body.target_id);
-    state.services.deploy_certificate(&actor, &id, target.as_deref()).await?;
-    Ok((StatusCode::ACCEPTED, Json(StatusView { status: "deployment_triggered" })))
+    state
+        .services
+        .deploy_certificate(&actor, &id, target.as_deref())
+        .await?;
+    Ok((
+        StatusCode::ACCEPTED,
+        Json(StatusView {
+            status: "deployment_triggered",
+        }),
+    ))
 }
 
 async fn revoke_certificate(
@@ -171,7 +203,10 @@ async fn revoke_certificate(
     OptionalJson(body): OptionalJson<RevokeRequest>,
 ) -> Result<Json<StatusView>, ApiError> {
     let reason = body.and_then(|body| body.reason);
-    state.services.revoke_certificate(&actor, &id, reason.as_deref()).await?;
+    state
+        .services
+        .revoke_certificate(&actor, &id, reason.as_deref())
+        .await?;
     Ok(Json(StatusView { status: "revoked" }))
 }
 
@@ -186,6 +221,9 @@ async fn export_certificate_pem(
         return Ok(Json(PemView::from(export)).into_response());
     }
     let file = HeaderValue::from_static("attachment; filename=\"certificate.pem\"");
-    let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(PEM)), (header::CONTENT_DISPOSITION, file)];
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(PEM)),
+        (header::CONTENT_DISPOSITION, file),
+    ];
     Ok((headers, export.full_pem).into_response())
 }

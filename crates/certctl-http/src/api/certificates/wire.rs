@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use certctl_domain::certificate::{Certificate, CertificateSource, CertificateVersion};
-use certctl_service::{certificates::CertificateInput, exports::PemExport, renewals::RenewalTriggered};
+use certctl_service::{
+    certificates::CertificateInput, exports::PemExport, renewals::RenewalTriggered,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -54,17 +56,27 @@ impl From<Certificate> for CertificateView {
             owner_id: certificate.owner_id.into_string(),
             team_id: certificate.team_id.into_string(),
             issuer_id: certificate.issuer_id.into_string(),
-            target_ids: certificate.target_ids.into_iter().map(certctl_domain::id::TargetId::into_string).collect(),
+            target_ids: certificate
+                .target_ids
+                .into_iter()
+                .map(certctl_domain::id::TargetId::into_string)
+                .collect(),
             renewal_policy_id: certificate.renewal_policy_id.into_string(),
-            certificate_profile_id: certificate.profile_id.map(certctl_domain::id::ProfileId::into_string),
+            certificate_profile_id: certificate
+                .profile_id
+                .map(certctl_domain::id::ProfileId::into_string),
             status: certificate.status.as_str(),
             expires_at: Rfc3339::or_zero(certificate.expires_at),
             tags: certificate.tags,
             last_renewal_at: certificate.last_renewal_at.map(Into::into),
             last_deployment_at: certificate.last_deployment_at.map(Into::into),
             revoked_at: certificate.revoked_at.map(Into::into),
-            revocation_reason: certificate.revocation_reason.map(certctl_domain::revocation::RevocationReason::as_str),
-            source: Some(certificate.source).filter(|source| *source != CertificateSource::Unset).map(CertificateSource::as_str),
+            revocation_reason: certificate
+                .revocation_reason
+                .map(certctl_domain::revocation::RevocationReason::as_str),
+            source: Some(certificate.source)
+                .filter(|source| *source != CertificateSource::Unset)
+                .map(CertificateSource::as_str),
             created_at: certificate.created_at.into(),
             updated_at: certificate.updated_at.into(),
         }
@@ -137,7 +149,10 @@ pub(crate) struct VersionView {
     created_at: Rfc3339,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
 fn is_zero(number: &u32) -> bool {
     *number == 0
 }
@@ -211,7 +226,11 @@ pub(crate) struct TriggeredView {
 
 impl From<RenewalTriggered> for TriggeredView {
     fn from(triggered: RenewalTriggered) -> Self {
-        Self { status: "renewal_triggered", job_id: triggered.job_id.into_string(), approval_id: triggered.approval_id }
+        Self {
+            status: "renewal_triggered",
+            job_id: triggered.job_id.into_string(),
+            approval_id: triggered.approval_id,
+        }
     }
 }
 
@@ -226,6 +245,10 @@ pub(crate) struct PemView {
 
 impl From<PemExport> for PemView {
     fn from(export: PemExport) -> Self {
-        Self { cert_pem: export.cert_pem, chain_pem: export.chain_pem, full_pem: export.full_pem }
+        Self {
+            cert_pem: export.cert_pem,
+            chain_pem: export.chain_pem,
+            full_pem: export.full_pem,
+        }
     }
 }
