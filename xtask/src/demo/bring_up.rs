@@ -18,9 +18,16 @@ use crate::stack::wait;
 pub(super) fn database(backend: Backend, home: &Home) -> Result<(Database, String)> {
     let database = Database::start(backend, home)?;
     let said = match &database {
-        Database::Sqlite => format!("{}, embedded in the server; nothing to start", backend.name()),
+        Database::Sqlite => format!(
+            "{}, embedded in the server; nothing to start",
+            backend.name()
+        ),
         Database::Postgres { cluster, .. } => {
-            format!("{} of its own, on a socket in {}", backend.name(), cluster.folder().display())
+            format!(
+                "{} of its own, on a socket in {}",
+                backend.name(),
+                cluster.folder().display()
+            )
         }
     };
     Ok((database, said))
@@ -29,7 +36,11 @@ pub(super) fn database(backend: Backend, home: &Home) -> Result<(Database, Strin
 pub(super) fn server(program: &Path, home: &Home, database: &Database) -> Result<(Server, String)> {
     let mut server = Server::new(program, home, SERVER, database, &[])?;
     let took = server.start()?.as_secs_f64();
-    let said = format!("ready on {}, {took:.2} s after its start", server.url());
+    let mib = server.resident_kib()? / 1024;
+    let said = format!(
+        "ready on {}, {took:.2} s after its start, {mib} MiB resident",
+        server.url()
+    );
     Ok((server, said))
 }
 
@@ -55,7 +66,15 @@ pub(super) fn belonging(api: &Api) -> Result<(Belonging, String)> {
     });
     let profile = create("/api/v1/profiles", profile)?;
     let said = format!("{team}, {owner}, {policy}, {profile}");
-    Ok((Belonging { team, owner, policy, profile }, said))
+    Ok((
+        Belonging {
+            team,
+            owner,
+            policy,
+            profile,
+        },
+        said,
+    ))
 }
 
 const ISSUER: &str = "iss-local";
@@ -63,19 +82,33 @@ const ISSUER: &str = "iss-local";
 pub(super) fn issuer(api: &Api) -> Result<((), String)> {
     api.post(&format!("/api/v1/issuers/{ISSUER}/test"), &json!({}))?;
     let issuer = api.get(&format!("/api/v1/issuers/{ISSUER}"))?;
-    let (name, kind, test) = (text(&issuer, "name")?, text(&issuer, "type")?, text(&issuer, "test_status")?);
+    let (name, kind, test) = (
+        text(&issuer, "name")?,
+        text(&issuer, "type")?,
+        text(&issuer, "test_status")?,
+    );
     Ok(((), format!("{ISSUER} ({name}, {kind}), test {test}")))
 }
 
-pub(super) fn agent(program: &Path, home: &Home, server: &Server, api: &Api) -> Result<(Agent, String)> {
+pub(super) fn agent(
+    program: &Path,
+    home: &Home,
+    server: &Server,
+    api: &Api,
+) -> Result<(Agent, String)> {
     let agent = Agent::start(program, home, AGENT, server)?;
     let path = format!("/api/v1/agents/{}", agent.id());
+    // The registration counts as a sign of life, too; what is waited for is one that the running agent gave.
     let heartbeat = wait::until("the agent is Online and was heard of", || {
         let seen = api.get(&path)?;
-        let heard = seen["last_heartbeat_at"].as_str().map(str::to_owned);
-        Ok(heard.filter(|_| seen["status"] == "Online"))
+        let (heard, registered) = (&seen["last_heartbeat_at"], &seen["registered_at"]);
+        let alive = seen["status"] == "Online" && heard != registered;
+        Ok(heard.as_str().filter(|_| alive).map(str::to_owned))
     })?;
-    let said = format!("{} registered with the bootstrap token, Online, heard of at {heartbeat}", agent.id());
+    let said = format!(
+        "{} registered with the bootstrap token, Online, heard of at {heartbeat}",
+        agent.id()
+    );
     Ok((agent, said))
 }
 
@@ -93,7 +126,12 @@ pub(super) fn site(home: &Home, visitor: &Visitor) -> Result<(Site, String)> {
 }
 
 /// Enters target and certificate; the id of the certificate.
-pub(super) fn certificate(api: &Api, agent: &str, site: &Site, belonging: &Belonging) -> Result<String> {
+pub(super) fn certificate(
+    api: &Api,
+    agent: &str,
+    site: &Site,
+    belonging: &Belonging,
+) -> Result<String> {
     let target = json!({
         "name": "demo website",
         "type": "NGINX",

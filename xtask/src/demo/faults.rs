@@ -8,7 +8,11 @@ use crate::stack::api::text;
 
 /// Deploys what is in place already: nothing may be written, and nginx not be bothered.
 pub(super) fn deploy_again(managed: &Managed<'_>) -> Result<((), String)> {
-    let version = managed.versions()?.into_iter().next().context("there is no version")?;
+    let version = managed
+        .versions()?
+        .into_iter()
+        .next()
+        .context("there is no version")?;
     let (files, reloads) = (managed.site.files()?, managed.site.reloads()?);
     let before = managed.deployments()?;
     managed.api.post(&managed.path("/deploy"), &json!({}))?;
@@ -21,13 +25,20 @@ pub(super) fn deploy_again(managed: &Managed<'_>) -> Result<((), String)> {
     if managed.site.reloads()? != reloads {
         bail!("nginx was reloaded although nothing had changed");
     }
-    let said = format!("{} Completed; no file was touched, nginx was not reloaded", text(&deployment, "id")?);
+    let said = format!(
+        "{} Completed; no file was touched, nginx was not reloaded",
+        text(&deployment, "id")?
+    );
     Ok(((), said))
 }
 
 /// Renews while nginx would refuse its configuration: the old certificate stays, and the new one comes when it is mended.
 pub(super) fn broken_configuration(managed: &Managed<'_>) -> Result<((), String)> {
-    let old = managed.versions()?.into_iter().next().context("there is no version")?;
+    let old = managed
+        .versions()?
+        .into_iter()
+        .next()
+        .context("there is no version")?;
     managed.site.break_configuration()?;
     let before = managed.deployments()?;
     let new = managed.issue()?;
@@ -39,7 +50,9 @@ pub(super) fn broken_configuration(managed: &Managed<'_>) -> Result<((), String)
     if !reason.contains("no_such_directive") {
         bail!("the reason does not say what nginx refused: {reason}");
     }
-    managed.serves(&old).context("after the failed deployment")?;
+    managed
+        .serves(&old)
+        .context("after the failed deployment")?;
     managed.site.mend_configuration()?;
     let before = managed.deployments()?;
     managed.api.post(&managed.path("/deploy"), &json!({}))?;

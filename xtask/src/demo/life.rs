@@ -30,20 +30,38 @@ pub(super) fn first_issuance(managed: &Managed<'_>) -> Result<((), String)> {
 /// What the openssl program says of the website, to which the root is all that is known of us.
 pub(super) fn judge(managed: &Managed<'_>, root: &Path) -> Result<((), String)> {
     let served = openssl::verify(managed.site.port(), managed.site.name(), root)?;
-    let version = managed.versions()?.into_iter().next().context("there is no version")?;
-    let serial = served.lines.iter().find_map(|line| line.strip_prefix("serial="));
+    let version = managed
+        .versions()?
+        .into_iter()
+        .next()
+        .context("there is no version")?;
+    let serial = served
+        .lines
+        .iter()
+        .find_map(|line| line.strip_prefix("serial="));
     // openssl writes whole bytes.
     let serial = serial.map(|hex| hex.to_ascii_lowercase().trim_start_matches('0').to_owned());
     if serial.as_deref() != Some(&version.serial) {
-        bail!("openssl sees the serial {serial:?} instead of {}", version.serial);
+        bail!(
+            "openssl sees the serial {serial:?} instead of {}",
+            version.serial
+        );
     }
-    let said = format!("openssl s_client says \"{}\"\n{}", served.verdict, served.lines.join("\n"));
+    let said = format!(
+        "openssl s_client says \"{}\"\n{}",
+        served.verdict,
+        served.lines.join("\n")
+    );
     Ok(((), said))
 }
 
 /// Renews while visitors come every few milliseconds, none of whom may be turned away.
 pub(super) fn renew_under_load(managed: &Managed<'_>) -> Result<((), String)> {
-    let old = managed.versions()?.into_iter().next().context("there is no version")?;
+    let old = managed
+        .versions()?
+        .into_iter()
+        .next()
+        .context("there is no version")?;
     let before = managed.deployments()?;
     let watch = Watch::start(managed.visitor, managed.site.port(), managed.site.name());
     let new = managed.issue()?;
@@ -53,9 +71,17 @@ pub(super) fn renew_under_load(managed: &Managed<'_>) -> Result<((), String)> {
     managed.serves(&new)?;
     let seen = watch.finish()?;
     if let Some(failure) = seen.failures.first() {
-        bail!("{} of {} handshakes failed, the first: {failure}", seen.failures.len(), seen.handshakes);
+        bail!(
+            "{} of {} handshakes failed, the first: {failure}",
+            seen.failures.len(),
+            seen.handshakes
+        );
     }
-    let served: Vec<&str> = seen.certificates.iter().map(|(fingerprint, _)| fingerprint.as_str()).collect();
+    let served: Vec<&str> = seen
+        .certificates
+        .iter()
+        .map(|(fingerprint, _)| fingerprint.as_str())
+        .collect();
     if served != [old.fingerprint.as_str(), new.fingerprint.as_str()] {
         bail!("the visitors saw {served:?} instead of the old and then the new certificate");
     }
@@ -67,20 +93,36 @@ pub(super) fn renew_under_load(managed: &Managed<'_>) -> Result<((), String)> {
 }
 
 pub(super) fn revoke(managed: &Managed<'_>) -> Result<((), String)> {
-    managed.api.post(&managed.path("/revoke"), &json!({ "reason": "keyCompromise" }))?;
+    managed.api.post(
+        &managed.path("/revoke"),
+        &json!({ "reason": "keyCompromise" }),
+    )?;
     let certificate = managed.api.get(&managed.path(""))?;
-    let (status, reason) = (text(&certificate, "status")?, text(&certificate, "revocation_reason")?);
+    let (status, reason) = (
+        text(&certificate, "status")?,
+        text(&certificate, "revocation_reason")?,
+    );
     if (status, reason) != ("Revoked", "keyCompromise") {
         bail!("the certificate is {status} ({reason})");
     }
     let events = managed.api.list("/api/v1/audit?category=cert_lifecycle")?;
     let event = events
         .iter()
-        .find(|event| event["resource_id"] == managed.id() && event["details"].to_string().contains(reason))
+        .find(|event| {
+            event["resource_id"] == managed.id() && event["details"].to_string().contains(reason)
+        })
         .context("the audit trail says nothing of the revocation")?;
-    let refused = managed.api.send(ureq::http::Method::POST, &managed.path("/renew"), Some(&json!({})))?;
+    let refused = managed.api.send(
+        ureq::http::Method::POST,
+        &managed.path("/renew"),
+        Some(&json!({})),
+    )?;
     if refused.status != 400 {
-        bail!("a revoked certificate was renewed: {} {}", refused.status, refused.text);
+        bail!(
+            "a revoked certificate was renewed: {} {}",
+            refused.status,
+            refused.text
+        );
     }
     let said = format!(
         "status {status}, reason {reason}, at {}\naudit: {} by {}: {}\na renewal is refused now",
@@ -100,6 +142,9 @@ pub(super) fn retire(api: &Api, agent: &mut Agent) -> Result<((), String)> {
     if !status.success() {
         bail!("the retired agent ended with {status}");
     }
-    let said = format!("at {}; the agent was told so and ended with {status}", text(&retired, "retired_at")?);
+    let said = format!(
+        "at {}; the agent was told so and ended with {status}",
+        text(&retired, "retired_at")?
+    );
     Ok(((), said))
 }

@@ -30,7 +30,12 @@ pub(super) struct Version {
 
 impl<'a> Managed<'a> {
     pub(super) fn new(api: &'a Api, visitor: &'a Visitor, site: &'a Site, id: String) -> Self {
-        Self { api, visitor, site, id }
+        Self {
+            api,
+            visitor,
+            site,
+            id,
+        }
     }
 
     pub(super) fn id(&self) -> &str {
@@ -74,7 +79,9 @@ impl<'a> Managed<'a> {
     /// The ids of all deployments of this certificate there have been.
     pub(super) fn deployments(&self) -> Result<BTreeSet<String>> {
         let rows = self.api.list("/api/v1/jobs?type=Deployment")?;
-        let ours = rows.iter().filter(|row| row["certificate_id"] == self.id.as_str());
+        let ours = rows
+            .iter()
+            .filter(|row| row["certificate_id"] == self.id.as_str());
         ours.map(|row| Ok(text(row, "id")?.to_owned())).collect()
     }
 
@@ -91,7 +98,9 @@ impl<'a> Managed<'a> {
     fn finished(&self, job: &str) -> Result<Value> {
         wait::until(&format!("{job} ends"), || {
             let job = self.api.get(&format!("/api/v1/jobs/{job}"))?;
-            let ended = ["Completed", "Failed", "Cancelled"].iter().any(|status| job["status"] == *status);
+            let ended = ["Completed", "Failed", "Cancelled"]
+                .iter()
+                .any(|status| job["status"] == *status);
             Ok(ended.then_some(job))
         })
     }
@@ -117,7 +126,11 @@ impl<'a> Managed<'a> {
     pub(super) fn serves(&self, version: &Version) -> Result<()> {
         let served = self.visitor.visit(self.site.port(), self.site.name())?;
         if served != version.fingerprint {
-            bail!("nginx serves {served} instead of {} ({})", version.fingerprint, version.serial);
+            bail!(
+                "nginx serves {served} instead of {} ({})",
+                version.fingerprint,
+                version.serial
+            );
         }
         Ok(())
     }

@@ -61,7 +61,10 @@ impl Demo {
             Backend::Postgres => &[Program::Nginx, Program::OpenSsl, Program::Postgres],
         })?;
         let profile = Profile::cheapest();
-        println!("building server and agent ({}); the first time takes some minutes", profile.as_str());
+        println!(
+            "building server and agent ({}); the first time takes some minutes",
+            profile.as_str()
+        );
         let programs = Programs::build(profile)?;
         interrupt::listen()?;
         let mut home = Home::create("demo")?;
@@ -73,8 +76,10 @@ impl Demo {
         if shown.is_err() && interrupt::check().is_ok() {
             show_logs(home.path());
         }
-        let fate = if self.keep { "stays in" } else { "is gone from" };
-        println!("stopped; what this run made {fate} {}", home.path().display());
+        let path = home.path().to_path_buf();
+        drop(home);
+        let fate = if self.keep { "kept" } else { "removed" };
+        println!("everything is stopped; {} is {fate}", path.display());
         shown
     }
 
@@ -82,11 +87,15 @@ impl Demo {
         let mut steps = Progress::new(15);
         // What is started first is stopped last.
         let database = steps.step("database", || bring_up::database(self.database, home))?;
-        let server = steps.step("server", || bring_up::server(&programs.server, home, &database))?;
+        let server = steps.step("server", || {
+            bring_up::server(&programs.server, home, &database)
+        })?;
         let (api, visitor) = (server.api()?, Visitor::trusting(&server.root())?);
         let belonging = steps.step("team, owner, policy, profile", || bring_up::belonging(&api))?;
         steps.step("issuer", || bring_up::issuer(&api))?;
-        let mut agent = steps.step("agent", || bring_up::agent(&programs.agent, home, &server, &api))?;
+        let mut agent = steps.step("agent", || {
+            bring_up::agent(&programs.agent, home, &server, &api)
+        })?;
         let site = steps.step("nginx", || bring_up::site(home, &visitor))?;
         let managed = steps.step("target and certificate", || {
             let id = bring_up::certificate(&api, agent.id(), &site, &belonging)?;
@@ -94,11 +103,17 @@ impl Demo {
             Ok((Managed::new(&api, &visitor, &site, id), said))
         })?;
         steps.step("first issuance", || life::first_issuance(&managed))?;
-        steps.step("the key never left", || secrecy::check(&managed, &agent, &server, &database))?;
-        steps.step("a stranger's view", || life::judge(&managed, &server.root()))?;
+        steps.step("the key never left", || {
+            secrecy::check(&managed, &agent, &server, &database)
+        })?;
+        steps.step("a stranger's view", || {
+            life::judge(&managed, &server.root())
+        })?;
         steps.step("renewal under load", || life::renew_under_load(&managed))?;
         steps.step("deploy again", || faults::deploy_again(&managed))?;
-        steps.step("broken nginx configuration", || faults::broken_configuration(&managed))?;
+        steps.step("broken nginx configuration", || {
+            faults::broken_configuration(&managed)
+        })?;
         steps.step("revocation", || life::revoke(&managed))?;
         steps.step("agent retired", || life::retire(&api, &mut agent))?;
         farewell(&server, &site, &database);
@@ -113,14 +128,20 @@ impl Demo {
 /// What one needs to go on by oneself.
 fn farewell(server: &Server, site: &Site, database: &Database) {
     let (url, root, key) = (server.url(), server.root(), server.key());
-    let curl = format!("curl --cacert {} -H 'Authorization: Bearer {key}'", root.display());
+    let curl = format!(
+        "curl --cacert {} -H 'Authorization: Bearer {key}'",
+        root.display()
+    );
     println!();
     println!("API       {url}/api/v1 (described by {url}/api/v1/openapi.json)");
     println!("website   https://{NAME}:{} on 127.0.0.1", site.port());
     println!("root      {}", root.display());
     println!("key       {key}");
     if let Database::Postgres { cluster, .. } = database {
-        println!("database  socket and files in {}", cluster.folder().display());
+        println!(
+            "database  socket and files in {}",
+            cluster.folder().display()
+        );
     }
     println!("\ntry next:");
     println!("  {curl} {url}/api/v1/certificates");
@@ -132,7 +153,11 @@ fn farewell(server: &Server, site: &Site, database: &Database) {
 /// The end of every log, for whoever has to find out why a step failed.
 fn show_logs(home: &Path) {
     const LINES: usize = 12;
-    for (folder, log) in [(SERVER, server::LOG), (AGENT, agent::LOG), (SITE, site::LOG)] {
+    for (folder, log) in [
+        (SERVER, server::LOG),
+        (AGENT, agent::LOG),
+        (SITE, site::LOG),
+    ] {
         let lines = home::tail(&home.join(folder).join(log), LINES);
         if !lines.is_empty() {
             eprintln!("\nthe last lines of {folder}/{log}:");

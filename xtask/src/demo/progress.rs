@@ -19,7 +19,11 @@ impl Progress {
     }
 
     /// Does one step. What it says ends its line; further lines stand below.
-    pub(super) fn step<T>(&mut self, name: &str, work: impl FnOnce() -> Result<(T, String)>) -> Result<T> {
+    pub(super) fn step<T>(
+        &mut self,
+        name: &str,
+        work: impl FnOnce() -> Result<(T, String)>,
+    ) -> Result<T> {
         interrupt::check()?;
         self.done += 1;
         let number = format!("[{:>2}/{}]", self.done, self.total);
@@ -37,6 +41,8 @@ impl Progress {
             }
             Err(_) => println!("FAILED ({seconds:.1} s)"),
         }
-        outcome.map(|(value, _)| value).with_context(|| format!("{number} {name}"))
+        outcome
+            .map(|(value, _)| value)
+            .with_context(|| format!("{number} {name}"))
     }
 }

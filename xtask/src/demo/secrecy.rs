@@ -21,13 +21,21 @@ pub(super) fn check(
     database: &Database,
 ) -> Result<((), String)> {
     let path = agent.key_folder().join(format!("{}.key", managed.id()));
-    let mode = fs::metadata(&path).with_context(|| format!("there is no {}", path.display()))?.permissions().mode() & 0o7777;
+    let mode = fs::metadata(&path)
+        .with_context(|| format!("there is no {}", path.display()))?
+        .permissions()
+        .mode()
+        & 0o7777;
     if mode != 0o600 {
         bail!("{} has mode {mode:04o}", path.display());
     }
     let forms = forms(&fs::read(&path)?)?;
     let stored = database.contents(&server.data_folder())?;
-    let version = managed.versions()?.into_iter().next().context("there is no version")?;
+    let version = managed
+        .versions()?
+        .into_iter()
+        .next()
+        .context("there is no version")?;
     // Who does not find what must be there looks in the wrong place.
     if !contains(&stored, version.serial.as_bytes()) {
         bail!("the database does not hold the certificate that was just issued");
@@ -58,7 +66,10 @@ fn forms(pem: &[u8]) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let key = PrivateKeyDer::from_pem_slice(pem)?;
     let der = key.secret_der();
     let number = private_number(der).context("the key is not one for P-256")?;
-    let body = std::str::from_utf8(pem)?.lines().nth(1).context("the key has no body")?;
+    let body = std::str::from_utf8(pem)?
+        .lines()
+        .nth(1)
+        .context("the key has no body")?;
     Ok(vec![
         ("PEM", body.as_bytes().to_vec()),
         ("DER", der.to_vec()),
@@ -70,7 +81,10 @@ fn forms(pem: &[u8]) -> Result<Vec<(&'static str, Vec<u8>)>> {
 /// The 32 bytes of the private number: an octet string after the version 1 (RFC 5915, section 3).
 fn private_number(der: &[u8]) -> Option<&[u8]> {
     const BEFORE: [u8; 5] = [0x02, 0x01, 0x01, 0x04, 0x20];
-    let at = der.windows(BEFORE.len()).position(|window| window == BEFORE)? + BEFORE.len();
+    let at = der
+        .windows(BEFORE.len())
+        .position(|window| window == BEFORE)?
+        + BEFORE.len();
     der.get(at..at + 32)
 }
 
@@ -84,7 +98,12 @@ mod tests {
 
     #[test]
     fn the_private_number_follows_the_version() {
-        let der = [&[0x30, 0x25, 0x02, 0x01, 0x01, 0x04, 0x20][..], &[7; 32], &[0xa0, 0x00]].concat();
+        let der = [
+            &[0x30, 0x25, 0x02, 0x01, 0x01, 0x04, 0x20][..],
+            &[7; 32],
+            &[0xa0, 0x00],
+        ]
+        .concat();
         assert_eq!(private_number(&der), Some(&[7; 32][..]));
         assert_eq!(private_number(&der[..20]), None);
         assert!(contains(&der, &[7; 32]) && !contains(&der, &[7; 33]));

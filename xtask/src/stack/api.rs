@@ -46,14 +46,6 @@ impl Api {
         })
     }
 
-    /// The same client with another key.
-    pub(crate) fn with_key(&self, key: &str) -> Self {
-        Self {
-            key: key.to_owned(),
-            ..self.clone()
-        }
-    }
-
     /// Sends one request and gives the answer, whatever its status.
     pub(crate) fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
         let what = format!("{method} {path}");

@@ -28,6 +28,8 @@ pub(crate) fn throwaway(name: &str, certificate: &Path, key: &Path) -> Result<()
             "/CN=throwaway",
             "-addext",
             &format!("subjectAltName=DNS:{name}"),
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
             "-keyout",
         ])
         .arg(key)

@@ -134,6 +134,15 @@ impl Server {
         self.process.as_ref().map(Guarded::pid)
     }
 
+    /// The memory it holds now, in KiB.
+    pub(crate) fn resident_kib(&self) -> Result<u64> {
+        let pid = self.pid().context("the server does not run")?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        number.context("the system does not say how much memory the server holds")
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("https://127.0.0.1:{}", self.port)
     }
