@@ -370,7 +370,7 @@ CREATE INDEX IF NOT EXISTS jobs_created ON jobs (created_at DESC, id);
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_one_open_renewal ON jobs (certificate_id)
     WHERE type IN ('Renewal', 'Issuance') AND status IN ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running');
 COMMENT ON COLUMN jobs.lease_token IS 'Grows with every claim; what a former holder writes is refused by comparing it.';
-COMMENT ON COLUMN jobs.lease_expires_at IS 'When a server-side holder is taken for dead; NULL for jobs that an agent runs.';
+COMMENT ON COLUMN jobs.lease_expires_at IS 'When the holder is taken for dead: a worker by its lease_owner, an agent where that is NULL.';
 COMMENT ON COLUMN jobs.next_attempt_at IS 'When a failed job is tried again; NULL when it is not.';
 
 CREATE TABLE IF NOT EXISTS issuance_intents (
@@ -379,6 +379,7 @@ CREATE TABLE IF NOT EXISTS issuance_intents (
     serial_number TEXT COLLATE "C" NOT NULL,
     not_before TIMESTAMPTZ NOT NULL,
     spki BYTEA NOT NULL,
+    request JSONB NOT NULL,
     csr_pem TEXT NOT NULL DEFAULT '',
     encrypted_private_key BYTEA,
     created_at TIMESTAMPTZ NOT NULL,

@@ -363,6 +363,7 @@ CREATE TABLE IF NOT EXISTS issuance_intents (
     serial_number TEXT NOT NULL,
     not_before INTEGER NOT NULL,
     spki BLOB NOT NULL,
+    request TEXT NOT NULL,
     csr_pem TEXT NOT NULL DEFAULT '',
     encrypted_private_key BLOB,
     created_at INTEGER NOT NULL,

@@ -191,6 +191,9 @@ pub fn retry_delay(attempts: u32, interval: Duration, jitter: f64) -> Duration {
     delay.mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0))
 }
 
+/// How long an agent may take for a deployment it was given before it is given out again; the answer that gave it out may
+/// have been lost (scheduler §5: each job has 15 minutes).
+pub const AGENT_LEASE: Duration = Duration::from_secs(15 * 60);
 /// The retry interval of a job whose certificate has no policy.
 pub const DEFAULT_RETRY_INTERVAL: Duration = Duration::from_secs(60);
 /// Attempts of a job whose certificate has no policy.

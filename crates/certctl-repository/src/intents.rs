@@ -8,7 +8,11 @@ use certctl_domain::{
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use crate::{Conn, Error, schema::issuance_intents, types::At};
+use crate::{
+    Conn, Error,
+    schema::issuance_intents,
+    types::{At, Json},
+};
 
 /// Everything a signature depends on that is not in the certificate's own rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub struct Intent {
     pub not_before: Timestamp,
     /// The key, as DER `SubjectPublicKeyInfo`.
     pub spki: Vec<u8>,
+    /// What else the certificate will say, as it was checked: later changes of certificate or profile do not reach it.
+    pub request: serde_json::Value,
     /// The request; empty where the server made the key.
     pub csr_pem: String,
     /// The sealed key, where the server made it.
@@ -39,6 +45,7 @@ struct IntentRow {
     serial_number: String,
     not_before: At,
     spki: Vec<u8>,
+    request: Json,
     csr_pem: String,
     encrypted_private_key: Option<Vec<u8>>,
     created_at: At,
@@ -57,6 +64,7 @@ pub async fn insert_all(conn: &mut Conn, intents: &[Intent]) -> Result<(), Error
             serial_number: intent.serial_number.to_string(),
             not_before: At(intent.not_before),
             spki: intent.spki.clone(),
+            request: Json(intent.request.clone()),
             csr_pem: intent.csr_pem.clone(),
             encrypted_private_key: intent.sealed_key.clone(),
             created_at: At(intent.created_at),
@@ -85,6 +93,7 @@ pub async fn find_many(conn: &mut Conn, jobs: &[JobId]) -> Result<Vec<Intent>, E
                     .map_err(|error| Error::corrupt("issuance_intents", error))?,
                 not_before: row.not_before.0,
                 spki: row.spki,
+                request: row.request.0,
                 csr_pem: row.csr_pem,
                 sealed_key: row.encrypted_private_key,
                 created_at: row.created_at.0,

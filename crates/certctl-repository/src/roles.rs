@@ -12,7 +12,7 @@ use diesel_async::RunQueryDsl;
 
 use crate::{
     Conn, Error,
-    schema::{actor_roles, permissions, role_permissions},
+    schema::{actor_roles, api_keys, permissions, role_permissions},
     types::At,
 };
 
@@ -142,14 +142,44 @@ pub async fn revoke_all(
     Ok(on_conn!(conn, c => diesel::delete(held).execute(c).await)?)
 }
 
-/// Whether anybody but the demo actor holds the administrator's role.
+/// Takes one role away from an actor that the program itself granted it; what a person granted stays.
 ///
 /// # Errors
 /// What the database says.
-pub async fn an_admin_exists(conn: &mut Conn) -> Result<bool, Error> {
-    let admins = actor_roles::table
+pub async fn revoke_own_grant(
+    conn: &mut Conn,
+    actor_id: &str,
+    actor_type: ActorType,
+    role: &RoleId,
+) -> Result<usize, Error> {
+    let held = actor_roles::table
+        .filter(actor_roles::actor_id.eq(actor_id))
+        .filter(actor_roles::actor_type.eq(actor_type.as_str()))
+        .filter(actor_roles::role_id.eq(role.as_str()))
+        .filter(actor_roles::granted_by.eq("system"));
+    Ok(on_conn!(conn, c => diesel::delete(held).execute(c).await)?)
+}
+
+/// Whether a stored key that has not ended holds the administrator's role. A grant alone lets nobody in: the key of the
+/// configuration that it is for may be gone.
+///
+/// # Errors
+/// What the database says.
+pub async fn an_admin_can_enter(conn: &mut Conn, now: Timestamp) -> Result<bool, Error> {
+    let keys = api_keys::table
+        .inner_join(actor_roles::table.on(actor_roles::actor_id.eq(api_keys::name)))
         .filter(actor_roles::role_id.eq("r-admin"))
-        .filter(actor_roles::actor_type.ne(ActorType::Anonymous.as_str()));
-    let count: i64 = on_conn!(conn, c => admins.count().get_result(c).await)?;
+        .filter(actor_roles::actor_type.eq(ActorType::ApiKey.as_str()))
+        .filter(
+            actor_roles::expires_at
+                .is_null()
+                .or(actor_roles::expires_at.gt(Some(At(now)))),
+        )
+        .filter(
+            api_keys::expires_at
+                .is_null()
+                .or(api_keys::expires_at.gt(Some(At(now)))),
+        );
+    let count: i64 = on_conn!(conn, c => keys.count().get_result(c).await)?;
     Ok(count > 0)
 }

@@ -426,6 +426,7 @@ diesel::table! {
         serial_number -> Text,
         not_before -> UtcTimestamp,
         spki -> Binary,
+        request -> JsonDoc,
         csr_pem -> Text,
         encrypted_private_key -> Nullable<Binary>,
         created_at -> UtcTimestamp,

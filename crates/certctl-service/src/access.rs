@@ -209,12 +209,15 @@ impl Services {
     pub async fn grant_configured_keys(&self) -> Result<(), Error> {
         let now = self.now();
         for (name, admin) in self.access.configured.values() {
-            let role = if *admin {
-                SeededRole::Admin
+            let (role, other) = if *admin {
+                (SeededRole::Admin, SeededRole::Viewer)
             } else {
-                SeededRole::Viewer
+                (SeededRole::Viewer, SeededRole::Admin)
             };
-            let role_id = RoleId::from_stored(role.id());
+            let (role_id, other_id) = (
+                RoleId::from_stored(role.id()),
+                RoleId::from_stored(other.id()),
+            );
             transaction!(self.db, "grant configured key", conn => {
                 let grant = roles::NewGrant {
                     id: ActorRoleId::generate(now),
@@ -227,6 +230,8 @@ impl Services {
                     expires_at: None,
                 };
                 roles::grant(conn, &grant).await?;
+                // A key that is no longer marked must not stay an administrator's.
+                roles::revoke_own_grant(conn, name, ActorType::ApiKey, &other_id).await?;
                 Ok::<_, Error>(())
             })?;
         }

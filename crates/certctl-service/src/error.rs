@@ -68,6 +68,12 @@ impl Error {
         }
     }
 
+    /// Whether a row was to be stored whose key is taken.
+    pub(crate) fn is_duplicate(&self) -> bool {
+        matches!(self, Self::Internal(cause)
+            if matches!(cause.downcast_ref(), Some(certctl_repository::Error::AlreadyExists)))
+    }
+
     /// A fault of certctl.
     pub fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Internal(cause.into())

@@ -20,7 +20,7 @@ use crate::{
 pub const LOCAL_ISSUER: &str = "iss-local";
 
 /// The name of the first administrator's key.
-pub const FIRST_KEY: &str = "admin";
+pub const FIRST_KEY: &str = "first-admin";
 
 impl Services {
     /// Makes the first administrator's key where nobody could get in otherwise; nothing when it was made before or the
@@ -46,7 +46,7 @@ impl Services {
         };
         let role_id = RoleId::from_stored(SeededRole::Admin.id());
         let made = transaction!(self.db, "make first key", conn => {
-            if roles::an_admin_exists(conn).await? || !installation::claim(conn, "first_key", FIRST_KEY, now).await? {
+            if roles::an_admin_can_enter(conn, now).await? || !installation::claim(conn, "first_key", FIRST_KEY, now).await? {
                 return Ok(false);
             }
             api_keys::insert(conn, &row).await?;

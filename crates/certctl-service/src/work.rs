@@ -254,6 +254,7 @@ impl Services {
                 serial_number: serial.clone(),
                 not_before: now.truncated_to_seconds(),
                 spki: csr.spki_der().to_vec(),
+                request: request::Wanted::of(&certificate, profile.as_ref())?.to_json(),
                 csr_pem: csr.to_pem(),
                 sealed_key: None,
                 created_at: now,
@@ -469,13 +470,14 @@ async fn apply_report(
         .status
         .transition(event_of)
         .map_err(|refused| Error::Conflict(refused.to_string()))?;
+    let attempts = job.attempts + u32::from(job.status == JobStatus::AwaitingCsr);
     let again = match (to, &job.certificate_id) {
-        (JobStatus::Failed, Some(certificate)) if job.attempts < job.max_attempts => {
+        (JobStatus::Failed, Some(certificate)) if attempts < job.max_attempts => {
             let certificate = certificates::find(conn, certificate).await?;
             let policy = renewal_policies::find(conn, &certificate.renewal_policy_id).await?;
             Some(
                 now + retry_delay(
-                    job.attempts,
+                    attempts,
                     retry_interval(policy.retry_interval_seconds),
                     jitter(),
                 ),
@@ -492,7 +494,12 @@ async fn apply_report(
         next_attempt_at: again,
         now,
     };
-    if !jobs::change(conn, &change).await? {
+    let changed = match job.status {
+        // Handing a renewal to an agent counts no attempt, so that giving it up must; otherwise it would be tried for ever.
+        JobStatus::AwaitingCsr => agent::give_up_csr(conn, &job.id, error, again, now).await?,
+        _ => jobs::change(conn, &change).await?,
+    };
+    if !changed {
         return Err(Error::Conflict(
             "the job changed at the same moment".to_owned(),
         ));

@@ -2,7 +2,7 @@
 
 use certctl_domain::{
     id::{AgentId, CertificateId, JobId, TargetId},
-    job::{Job, JobStatus, VerificationStatus},
+    job::{AGENT_LEASE, Job, JobStatus, VerificationStatus},
     time::Timestamp,
 };
 use diesel::{
@@ -19,8 +19,8 @@ use crate::{
     types::{At, UtcTimestamp},
 };
 
-/// Takes the deployments that wait for an agent, oldest first, so that no two polls get the same one. Running deployments carry no lease: the
-/// agent's heartbeat is what tells whether it lives.
+/// Takes the deployments that wait for an agent, oldest first, so that no two polls get the same one. They carry a lease
+/// without an owner, because the answer that gives them out may be lost while the agent lives on.
 ///
 /// # Errors
 /// What the database says.
@@ -39,7 +39,7 @@ pub async fn claim_deployments(
                     AND j.agent_id IS NULL AND j.status = 'Pending' AND j.type = 'Deployment' AND j.scheduled_at <= $2 \
                     ORDER BY j.scheduled_at, j.id LIMIT (SELECT $3 - count(*) FROM own) {lock}) \
              UPDATE jobs SET status = 'Running', agent_id = $1, started_at = $2, status_changed_at = $2, attempts = attempts + 1, \
-                next_attempt_at = NULL, lease_owner = NULL, lease_expires_at = NULL, lease_token = lease_token + 1 \
+                next_attempt_at = NULL, lease_owner = NULL, lease_expires_at = $4, lease_token = lease_token + 1 \
              WHERE status = 'Pending' AND id IN (SELECT id FROM own UNION ALL SELECT id FROM by_target) \
              RETURNING {COLUMNS}"
         )
@@ -52,6 +52,7 @@ pub async fn claim_deployments(
         .bind::<Text, _>(agent.as_str())
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<BigInt, _>(limit)
+        .bind::<UtcTimestamp, _>(At(now + AGENT_LEASE))
         .load(c)
         .await)?;
     let mut jobs = rows
@@ -146,6 +147,35 @@ pub async fn accept_csr(conn: &mut Conn, job: &JobId, now: Timestamp) -> Result<
             jobs::status_changed_at.eq(At(now)),
             jobs::scheduled_at.eq(At(now)),
             jobs::last_error.eq(None::<&str>),
+        ))
+        .execute(c)
+        .await)?;
+    Ok(changed == 1)
+}
+
+/// Fails a renewal whose request an agent could not make, and counts the attempt, which handing it out did not; false when it no
+/// longer waits for a request.
+///
+/// # Errors
+/// What the database says.
+pub async fn give_up_csr(
+    conn: &mut Conn,
+    job: &JobId,
+    error: Option<&str>,
+    next_attempt_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let row = jobs::table
+        .find(job.as_str())
+        .filter(jobs::status.eq(JobStatus::AwaitingCsr.as_str()));
+    let changed = on_conn!(conn, c => diesel::update(row)
+        .set((
+            jobs::status.eq(JobStatus::Failed.as_str()),
+            jobs::attempts.eq(jobs::attempts + 1),
+            jobs::last_error.eq(error),
+            jobs::next_attempt_at.eq(next_attempt_at.map(At)),
+            jobs::status_changed_at.eq(At(now)),
+            jobs::completed_at.eq(Some(At(now))),
         ))
         .execute(c)
         .await)?;

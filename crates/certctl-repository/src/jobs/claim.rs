@@ -85,25 +85,28 @@ pub async fn claim(
     Ok(claimed)
 }
 
-/// Prolongs the leases of a holder's running jobs.
+/// Prolongs the leases of a holder's running jobs that are named; a batch that ended badly must not live on by another's.
 ///
 /// # Errors
 /// What the database says.
 pub async fn extend_leases(
     conn: &mut Conn,
     owner: &str,
+    held: &[JobId],
     lease: Duration,
     now: Timestamp,
 ) -> Result<usize, Error> {
-    let sql = dialect(
-        conn,
-        "UPDATE jobs SET lease_expires_at = $1 WHERE status = 'Running' AND lease_owner = $2",
-    );
-    Ok(on_conn!(conn, c => diesel::sql_query(sql)
-        .bind::<UtcTimestamp, _>(At(now + lease))
-        .bind::<Text, _>(owner)
-        .execute(c)
-        .await)?)
+    use diesel::{ExpressionMethods as _, QueryDsl as _};
+
+    use crate::schema::jobs;
+    let ids: Vec<&str> = held.iter().map(JobId::as_str).collect();
+    let rows = jobs::table
+        .filter(jobs::id.eq_any(&ids))
+        .filter(jobs::status.eq("Running"))
+        .filter(jobs::lease_owner.eq(owner));
+    Ok(
+        on_conn!(conn, c => RunQueryDsl::execute(diesel::update(rows).set(jobs::lease_expires_at.eq(Some(At(now + lease)))), c).await)?,
+    )
 }
 
 /// Gives a holder's running jobs back without counting the attempt; for a shutdown.
@@ -265,7 +268,7 @@ pub async fn reap_of_silent_agents(
         concat!(
             "UPDATE jobs SET status = 'Failed', last_error = 'agent_offline', status_changed_at = $1, completed_at = $1, \
                 next_attempt_at = CASE WHEN attempts < max_attempts THEN $2 END \
-             WHERE status = 'Running' AND lease_expires_at IS NULL AND started_at < $3 AND agent_id IN \
+             WHERE status = 'Running' AND lease_owner IS NULL AND started_at < $3 AND agent_id IN \
                 (SELECT id FROM agents WHERE retired_at IS NOT NULL OR last_heartbeat_at IS NULL OR last_heartbeat_at < $3)",
             swept!()
         ),

@@ -314,7 +314,7 @@ pub async fn await_csr(
         .collect())
 }
 
-/// Marks certificates as failed whose renewals failed for good.
+/// Marks certificates as failed whose renewals failed for good and that have no other renewal under way.
 ///
 /// # Errors
 /// What the database says.
@@ -330,7 +330,9 @@ pub async fn fail_certificates(
     let batch = Batch::new(conn, &[("cert", "text")], rows);
     let sql = batch.statement(
         conn,
-        "UPDATE managed_certificates SET status = 'Failed', updated_at = $2 FROM {batch} WHERE id = b.cert AND status = 'RenewalInProgress'",
+        "UPDATE managed_certificates SET status = 'Failed', updated_at = $2 FROM {batch} WHERE id = b.cert AND status = 'RenewalInProgress' \
+            AND NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.certificate_id = managed_certificates.id AND j.type IN ('Renewal', 'Issuance') \
+                AND j.status IN ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running'))",
     );
     on_conn!(conn, c => diesel::sql_query(sql).bind::<JsonDoc, _>(&batch.rows).bind::<UtcTimestamp, _>(At(now)).execute(c).await)?;
     Ok(())

@@ -108,10 +108,39 @@ db_tests! {
         assert!(matches!(unknown, Err(Error::Reference)), "{unknown:?}");
     }
 
-    async fn the_demo_actor_is_no_administrator(db: TestDb) {
-        assert!(!roles::an_admin_exists(reader!(db)).await.unwrap());
+    async fn an_administrator_is_a_stored_key_with_the_role_and_not_a_grant_alone(db: TestDb) {
+        assert!(!roles::an_admin_can_enter(reader!(db), START).await.unwrap());
+        // A key of the configuration has the grant and no row.
         grant(&db, "ar-1", "r-admin", Scope::Global, None).await.unwrap();
-        assert!(roles::an_admin_exists(reader!(db)).await.unwrap());
+        assert!(!roles::an_admin_can_enter(reader!(db), START).await.unwrap());
+        let mut key = entities::api_key("ak-1");
+        key.name = "ann".to_owned();
+        key.expires_at = Some(START + HOUR);
+        tx!(db, conn => api_keys::insert(conn, &key).await).unwrap();
+        assert!(roles::an_admin_can_enter(reader!(db), START).await.unwrap());
+        assert!(!roles::an_admin_can_enter(reader!(db), START + HOUR).await.unwrap(), "the key has ended");
+    }
+
+    async fn only_what_the_program_granted_itself_is_taken_back(db: TestDb) {
+        let (admin, viewer) = (RoleId::from_stored("r-admin".into()), RoleId::from_stored("r-viewer".into()));
+        for (id, role, by) in [("ar-1", &admin, "system"), ("ar-2", &viewer, "bob")] {
+            let new = roles::NewGrant {
+                id: certctl_domain::id::ActorRoleId::from_stored(id.to_owned()),
+                actor_id: "key",
+                actor_type: ActorType::ApiKey,
+                role_id: role,
+                scope: Scope::Global,
+                granted_by: by,
+                granted_at: START,
+                expires_at: None,
+            };
+            tx!(db, conn => roles::grant(conn, &new).await).unwrap();
+        }
+        for role in [&admin, &viewer] {
+            tx!(db, conn => roles::revoke_own_grant(conn, "key", ActorType::ApiKey, role).await).unwrap();
+        }
+        let held = roles::holdings(reader!(db), "key", ActorType::ApiKey, START).await.unwrap();
+        assert_eq!(held.roles, [viewer]);
     }
 
     async fn permissions_of_a_newer_program_mean_nothing_to_this_one(db: TestDb) {

@@ -30,6 +30,7 @@ db_tests! {
             serial_number: serial(hex),
             not_before: START,
             spki: vec![0, 1, 255],
+            request: serde_json::json!({"common_name": "a.example"}),
             csr_pem: "csr".into(),
             sealed_key: None,
             created_at: START,

@@ -105,11 +105,13 @@ db_tests! {
         assert_eq!(claim(&db, "w1", 1, SECOND).await.len(), 1);
         assert_eq!(claim(&db, "w2", 1, SECOND).await.len(), 1);
         let late = START + SECOND + LEASE;
-        assert_eq!(tx!(db, conn => claim::extend_leases(conn, "w1", LEASE, late).await).unwrap(), 1);
+        let both = ["job-1", "job-2"].map(|id| certctl_domain::id::JobId::from_stored(id.to_owned()));
+        assert_eq!(tx!(db, conn => claim::extend_leases(conn, "w1", &both[1..], LEASE, late).await).unwrap(), 0, "not its own");
+        assert_eq!(tx!(db, conn => claim::extend_leases(conn, "w1", &both, LEASE, late).await).unwrap(), 1);
         let lost = tx!(db, conn => claim::recover(conn, late + SECOND).await).unwrap();
         assert_eq!(lost.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["job-2"]);
         assert_eq!(tx!(db, conn => claim::release(conn, "w2", late).await).unwrap(), 0);
-        assert_eq!(tx!(db, conn => claim::extend_leases(conn, "w2", LEASE, late).await).unwrap(), 0);
+        assert_eq!(tx!(db, conn => claim::extend_leases(conn, "w2", &both, LEASE, late).await).unwrap(), 0);
         assert_eq!(tx!(db, conn => claim::release(conn, "w1", late).await).unwrap(), 1);
     }
 

@@ -43,6 +43,7 @@ async fn renewing(db: &TestDb, basics: &Basics, id: &str, serial: &str) -> Compl
         serial_number: SerialNumber::parse(serial).unwrap(),
         not_before: START,
         spki: vec![48, 0],
+        request: serde_json::json!({"common_name": "a.example"}),
         csr_pem: String::new(),
         sealed_key: None,
         created_at: START,
@@ -215,6 +216,9 @@ db_tests! {
         let basics = db.seed_basics().await;
         let one = renewing(&db, &basics, "a", "a1").await;
         let ids = [one.version.certificate_id.clone(), basics.certificate.clone()];
+        tx!(db, conn => complete::fail_certificates(conn, &ids, START).await).unwrap();
+        assert_eq!(certificate(&db, &ids[0]).await.status, CertificateStatus::RenewalInProgress, "another renewal is under way");
+        set(&db, "job-a", "status = 'Failed'").await;
         tx!(db, conn => complete::fail_certificates(conn, &ids, START).await).unwrap();
         tx!(db, conn => complete::fail_certificates(conn, &[], START).await).unwrap();
         assert_eq!(certificate(&db, &ids[0]).await.status, CertificateStatus::Failed);

@@ -73,6 +73,14 @@ struct Prepared {
     request: IssuanceRequest,
 }
 
+/// A job that the server makes a key for.
+struct Keyless {
+    claimed: ClaimedJob,
+    issuer_id: IssuerId,
+    spec: KeySpec,
+    wanted: request::Wanted,
+}
+
 /// A job that ends badly.
 struct Failed {
     claimed: ClaimedJob,
@@ -205,10 +213,21 @@ async fn prepare(
                 outcome.handed.push((claimed.job.id, claimed.token, hint));
             }
             None => {
-                let spec = context
-                    .profile(certificate)
-                    .map_or(KeySpec::EcdsaP256, Profile::key_spec);
-                keyless.push((claimed, certificate.issuer_id.clone(), spec));
+                let profile = context.profile(certificate);
+                let spec = profile.map_or(KeySpec::EcdsaP256, Profile::key_spec);
+                match request::Wanted::of(certificate, profile) {
+                    Ok(wanted) => keyless.push(Keyless {
+                        claimed,
+                        issuer_id: certificate.issuer_id.clone(),
+                        spec,
+                        wanted,
+                    }),
+                    Err(error) => outcome.failed.push(Failed {
+                        claimed,
+                        problem: error.to_string(),
+                        retryable: false,
+                    }),
+                }
             }
         }
     }
@@ -222,15 +241,7 @@ async fn prepare(
     ready.extend(made);
     let mut prepared = Vec::with_capacity(ready.len());
     for (claimed, intent) in ready {
-        let certificate = claimed
-            .job
-            .certificate_id
-            .as_ref()
-            .and_then(|id| context.certificates.get(id));
-        let Some(certificate) = certificate else {
-            continue;
-        };
-        match request::build(&intent, certificate, context.profile(certificate)) {
+        match request::build(&intent) {
             Ok(request) => prepared.push(Prepared {
                 claimed,
                 intent,
@@ -249,7 +260,7 @@ async fn prepare(
 /// Makes keys and serial numbers, away from the threads that serve requests.
 async fn make_intents(
     services: &Services,
-    keyless: Vec<(ClaimedJob, IssuerId, KeySpec)>,
+    keyless: Vec<Keyless>,
     now: Timestamp,
     outcome: &mut Outcome,
 ) -> Result<Vec<(ClaimedJob, Intent)>, Error> {
@@ -261,7 +272,7 @@ async fn make_intents(
             "a key made by the server cannot be stored without CERTCTL_CONFIG_ENCRYPTION_KEY";
         outcome
             .failed
-            .extend(keyless.into_iter().map(|(claimed, ..)| Failed {
+            .extend(keyless.into_iter().map(|Keyless { claimed, .. }| Failed {
                 claimed,
                 problem: problem.to_owned(),
                 retryable: false,
@@ -271,23 +282,31 @@ async fn make_intents(
     tokio::task::spawn_blocking(move || {
         keyless
             .into_iter()
-            .map(|(claimed, issuer_id, spec)| {
-                let key = PrivateKey::generate(spec)?;
-                let serial_number = random_serial()?;
-                let sealed =
-                    sealer.seal(&key_place(&serial_number), key.to_pem().expose().as_bytes())?;
-                let intent = Intent {
-                    job_id: claimed.job.id.clone(),
-                    issuer_id,
-                    serial_number,
-                    not_before: now.truncated_to_seconds(),
-                    spki: key.spki_der().to_vec(),
-                    csr_pem: String::new(),
-                    sealed_key: Some(sealed),
-                    created_at: now,
-                };
-                Ok((claimed, intent))
-            })
+            .map(
+                |Keyless {
+                     claimed,
+                     issuer_id,
+                     spec,
+                     wanted,
+                 }| {
+                    let key = PrivateKey::generate(spec)?;
+                    let serial_number = random_serial()?;
+                    let sealed = sealer
+                        .seal(&key_place(&serial_number), key.to_pem().expose().as_bytes())?;
+                    let intent = Intent {
+                        job_id: claimed.job.id.clone(),
+                        issuer_id,
+                        serial_number,
+                        not_before: now.truncated_to_seconds(),
+                        spki: key.spki_der().to_vec(),
+                        request: wanted.to_json(),
+                        csr_pem: String::new(),
+                        sealed_key: Some(sealed),
+                        created_at: now,
+                    };
+                    Ok((claimed, intent))
+                },
+            )
             .collect::<Result<Vec<_>, Error>>()
     })
     .await
@@ -369,7 +388,59 @@ fn fail(one: Prepared, problem: String, retryable: bool) -> Failed {
 }
 
 /// Stores all that a batch came to, in one transaction.
+///
+/// A CA may answer with a certificate that is stored already; then the batch is stored one by one, so that only that one fails.
 async fn store(services: &Services, context: &Context, outcome: Outcome) -> Result<Pass, Error> {
+    match store_together(services, context, &outcome).await {
+        Err(error) if error.is_duplicate() => {}
+        other => return other,
+    }
+    let Outcome {
+        issued,
+        failed,
+        handed,
+    } = outcome;
+    let rest = Outcome {
+        issued: Vec::new(),
+        failed,
+        handed,
+    };
+    let mut pass = store_together(services, context, &rest).await?;
+    for one in issued {
+        let single = Outcome {
+            issued: vec![one],
+            ..Outcome::default()
+        };
+        pass += match store_together(services, context, &single).await {
+            Err(error) if error.is_duplicate() => {
+                let problem =
+                    "the issuer answered with a certificate that is stored already".to_owned();
+                let failed = single
+                    .issued
+                    .into_iter()
+                    .map(|(one, _)| fail(one, problem.clone(), false))
+                    .collect();
+                store_together(
+                    services,
+                    context,
+                    &Outcome {
+                        failed,
+                        ..Outcome::default()
+                    },
+                )
+                .await?
+            }
+            other => other?,
+        };
+    }
+    Ok(pass)
+}
+
+async fn store_together(
+    services: &Services,
+    context: &Context,
+    outcome: &Outcome,
+) -> Result<Pass, Error> {
     let now = services.now();
     let completions: Vec<Completion> = outcome
         .issued
@@ -391,7 +462,7 @@ async fn store(services: &Services, context: &Context, outcome: Outcome) -> Resu
         let refused: Vec<&Completion> = completions.iter().filter(|one| !done.contains(&one.job_id)).collect();
         ended::revoke_refused(conn, &refused, now).await?;
         let failed = complete::fail(conn, &failures, now).await?;
-        complete::fail_certificates(conn, &exhausted(&outcome, &failures, &failed), now).await?;
+        complete::fail_certificates(conn, &exhausted(outcome, &failures, &failed), now).await?;
         let handed = complete::await_csr(conn, &outcome.handed, now).await?;
         let mut events: Vec<AuditEvent> = held.iter().map(|one| completed_event(one, now)).collect();
         events.extend(failures.iter().filter(|one| failed.contains(&one.job_id)).map(|one| failed_event(one, now)));

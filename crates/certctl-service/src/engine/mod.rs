@@ -14,7 +14,7 @@ pub(crate) mod wake;
 
 use std::time::Duration;
 
-use certctl_domain::serial::SerialNumber;
+use certctl_domain::{id::JobId, serial::SerialNumber};
 use certctl_repository::{
     jobs::claim::{self, ClaimedJob},
     transaction,
@@ -136,14 +136,15 @@ impl Services {
     /// Works a batch off while its leases are prolonged, so that a slow CA does not lose it.
     async fn work_off(&self, batch: Vec<ClaimedJob>) -> Result<Pass, Error> {
         let done = CancellationToken::new();
-        let keeper = tokio::spawn(self.clone().keep_leases(done.clone()));
+        let held: Vec<JobId> = batch.iter().map(|one| one.job.id.clone()).collect();
+        let keeper = tokio::spawn(self.clone().keep_leases(held, done.clone()));
         let _guard = done.drop_guard();
         let outcome = batch::run(self, batch).await;
         keeper.abort();
         outcome
     }
 
-    async fn keep_leases(self, done: CancellationToken) {
+    async fn keep_leases(self, held: Vec<JobId>, done: CancellationToken) {
         let every = (self.config.lease / 3).max(Duration::from_secs(1));
         while done
             .run_until_cancelled(tokio::time::sleep(every))
@@ -152,7 +153,7 @@ impl Services {
         {
             let now = self.now();
             let kept: Result<usize, Error> = transaction!(self.db, "extend leases", conn => {
-                Ok::<_, Error>(claim::extend_leases(conn, &self.config.instance, self.config.lease, now).await?)
+                Ok::<_, Error>(claim::extend_leases(conn, &self.config.instance, &held, self.config.lease, now).await?)
             });
             if let Err(error) = kept {
                 tracing::warn!(error = %ErrorChain(&error), "leases could not be prolonged");

@@ -1,12 +1,15 @@
 //! What may be signed for a certificate, and the request that says so to a CA.
 
 use certctl_domain::{
-    certificate::Certificate, name::SubjectAltName, ports::issuer::IssuanceRequest,
-    profile::Profile,
+    certificate::Certificate,
+    name::SubjectAltName,
+    ports::issuer::IssuanceRequest,
+    profile::{ExtendedKeyUsage, Profile},
 };
 use certctl_pki::csr::Csr;
 use certctl_repository::intents::Intent;
 use regex::Regex;
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, work::all_names};
 
@@ -147,27 +150,71 @@ fn matches_spiffe(pattern: &str, uri: &str) -> bool {
     true
 }
 
-/// The request for what an intent and its certificate say; the same one each time it is made.
+/// What a certificate will say besides its key, serial number and dates: recorded with the intent, so that what was checked is
+/// what is signed, whatever becomes of certificate and profile meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Wanted {
+    common_name: String,
+    sans: Vec<String>,
+    ekus: Vec<String>,
+    max_ttl_seconds: u32,
+    must_staple: bool,
+}
+
+impl Wanted {
+    /// What a certificate and its profile ask for now.
+    ///
+    /// # Errors
+    /// [`Error::Unprocessable`] when the names violate the profile.
+    pub(crate) fn of(certificate: &Certificate, profile: Option<&Profile>) -> Result<Self, Error> {
+        let sans = all_names(certificate)?;
+        check_names(&sans, profile)?;
+        Ok(Self {
+            common_name: certificate.common_name.to_string(),
+            sans: sans.iter().map(ToString::to_string).collect(),
+            ekus: profile
+                .map(|profile| {
+                    profile
+                        .allowed_ekus
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect()
+                })
+                .unwrap_or_default(),
+            max_ttl_seconds: profile.map_or(0, |profile| profile.max_ttl_seconds),
+            must_staple: profile.is_some_and(|profile| profile.must_staple),
+        })
+    }
+
+    /// As it is recorded.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(self).expect("texts, numbers and lists of them serialise")
+    }
+}
+
+/// The request for what an intent says; the same one each time it is made.
 ///
 /// # Errors
-/// [`Error::Unprocessable`] when the certificate's names violate its profile by now.
-pub(crate) fn build(
-    intent: &Intent,
-    certificate: &Certificate,
-    profile: Option<&Profile>,
-) -> Result<IssuanceRequest, Error> {
-    let sans = all_names(certificate)?;
-    check_names(&sans, profile)?;
+/// [`Error::Internal`] when the intent cannot be read, which no program writes.
+pub(crate) fn build(intent: &Intent) -> Result<IssuanceRequest, Error> {
+    let wanted: Wanted = serde_json::from_value(intent.request.clone()).map_err(Error::internal)?;
     Ok(IssuanceRequest {
-        common_name: certificate.common_name.to_string(),
-        sans,
+        common_name: wanted.common_name,
+        sans: wanted
+            .sans
+            .iter()
+            .map(|name| SubjectAltName::parse(name))
+            .collect::<Result<_, _>>()?,
         spki_der: intent.spki.clone(),
         csr_pem: intent.csr_pem.clone(),
-        ekus: profile
-            .map(|profile| profile.allowed_ekus.clone())
-            .unwrap_or_default(),
-        max_ttl_seconds: profile.map_or(0, |profile| profile.max_ttl_seconds),
-        must_staple: profile.is_some_and(|profile| profile.must_staple),
+        ekus: wanted
+            .ekus
+            .iter()
+            .map(|eku| ExtendedKeyUsage::parse(eku))
+            .collect::<Result<_, _>>()
+            .map_err(Error::internal)?,
+        max_ttl_seconds: wanted.max_ttl_seconds,
+        must_staple: wanted.must_staple,
         serial: intent.serial_number.clone(),
         not_before: intent.not_before,
     })

@@ -135,9 +135,27 @@ db_tests! {
         assert_eq!(made.len(), 1);
         let kept: BTreeSet<String> = world.db.texts("SELECT key_hash AS value FROM api_keys").await.into_iter().collect();
         assert_eq!(kept, BTreeSet::from([key_hash(made[0].expose())]), "as its hash only");
-        assert_eq!(who(&world, made[0].expose()).await.unwrap(), "APIKey admin r-admin");
+        assert_eq!(who(&world, made[0].expose()).await.unwrap(), "APIKey first-admin r-admin");
         assert!(world.services.make_first_key().await.unwrap().is_none());
         assert_eq!(world.recorded("bootstrap.consume").await, 1);
+    }
+
+    async fn a_key_that_is_no_longer_marked_is_no_administrators_any_more(db: TestDb) {
+        let world = World::new(db).await;
+        let with = |admin| ServiceConfig {
+            api_keys: vec![ConfiguredKey { name: "ops".to_owned(), key: Secret::new("ops-key"), admin }],
+            ..config()
+        };
+        for (admin, expected) in [(true, "APIKey ops r-admin"), (false, "APIKey ops r-viewer"), (true, "APIKey ops r-admin")] {
+            let (services, _) = world.replica("start:1", with(admin));
+            services.grant_configured_keys().await.unwrap();
+            let actor = services.authenticate("ops-key").await.unwrap().unwrap();
+            let roles: Vec<String> = actor.roles().iter().map(ToString::to_string).collect();
+            assert_eq!(format!("{} {} {}", actor.actor_type(), actor.id(), roles.join(" ")), expected);
+        }
+        // Without any configured key there must be a way in again, whatever grants are left.
+        let (services, _) = world.replica("start:2", ServiceConfig { api_keys: Vec::new(), ..config() });
+        assert!(services.make_first_key().await.unwrap().is_some());
     }
 
     async fn no_first_key_where_there_is_another_way_in(db: TestDb) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use certctl_domain::{id::JobId, ports::issuer::IssuerError};
 use certctl_repository::{jobs::claim, transaction};
+use certctl_service::certificates::CertificateInput;
 use certctl_service::{config::ServiceConfig, engine::Pass};
 use certctl_testkit::{TestDb, db_tests, services::config};
 
@@ -120,6 +121,26 @@ db_tests! {
 
     async fn a_worker_that_dies_with_the_signature_in_its_hands_is_replaced_server_keys(db: TestDb) {
         dies_at_the_ca(db, false, true).await;
+    }
+
+    async fn what_was_recorded_is_signed_whatever_the_certificate_says_by_then(db: TestDb) {
+        let world = world(db, true).await;
+        let job = ready(&world, true).await;
+        let shut = world.ca.shut(true);
+        let services = world.services.clone();
+        let dead = tokio::spawn(async move { process(&services).await });
+        shut.arrived().await;
+        let edit = CertificateInput { sans: Some(vec!["added.example.test".to_owned()]), ..CertificateInput::default() };
+        world.services.update_certificate(&world.admin, &world.ids.certificate, edit).await.unwrap();
+        let (other, _) = world.replica("other:2", mode(true));
+        let_the_lease_run_out(&world);
+        assert_eq!(process(&other).await.completed, 1);
+        assert_eq!(world.ended(&job).await.0, "Completed");
+        let chain = world.db.text("SELECT pem_chain AS value FROM certificate_versions").await;
+        let leaf = certctl_testkit::pki::cert::ParsedCertificate::from_pem(chain.split_inclusive("-----END CERTIFICATE-----").next().unwrap()).unwrap();
+        assert!(leaf.sans().iter().all(|name| name.to_string() != "added.example.test"), "{:?}", leaf.sans());
+        shut.open();
+        dead.await.unwrap();
     }
 
     async fn a_late_worker_whose_ca_refuses_fails_nothing_of_the_one_that_took_over(db: TestDb) {

@@ -140,6 +140,22 @@ db_tests! {
         assert_eq!(world.status().await, "RenewalInProgress", "it is tried again");
     }
 
+    async fn an_agent_that_can_make_no_request_is_not_asked_for_ever(db: TestDb) {
+        let world = World::new(db).await;
+        let job = world.renew(&world.ids.certificate).await;
+        let most = world.job(&job).await.max_attempts;
+        let failed = JobReport { error: Some("no entropy".into()), ..says("Failed") };
+        for attempt in 1..=most {
+            assert_eq!(world.report(&job, &failed).await, "ok");
+            assert_eq!(world.job(&job).await.attempts, attempt);
+            world.clock.advance(24 * HOUR);
+            let retried = world.services.retry_jobs().await.unwrap();
+            assert_eq!(retried, usize::from(attempt < most), "attempt {attempt}");
+            world.work().await;
+        }
+        assert_eq!(world.status().await, "Failed");
+    }
+
     async fn a_deployment_that_was_not_polled_is_not_run_by_saying_so(db: TestDb) {
         let world = World::new(db).await;
         world.issued().await;

@@ -118,8 +118,19 @@ fn every_kind() -> Vec<(&'static str, Value)> {
 /// What became of the jobs of a test.
 async fn jobs_of(kit: &Kit) -> Vec<(String, Option<String>)> {
     let mut conn = kit.db.read().await.unwrap();
-    let page = certctl_repository::jobs::list(&mut conn, JobFilter::default(), PageRequest::default()).await.unwrap();
-    page.rows.into_iter().map(|job| (job.status.to_string(), job.agent_id.map(AgentId::into_string))).collect()
+    let page =
+        certctl_repository::jobs::list(&mut conn, JobFilter::default(), PageRequest::default())
+            .await
+            .unwrap();
+    page.rows
+        .into_iter()
+        .map(|job| {
+            (
+                job.status.to_string(),
+                job.agent_id.map(AgentId::into_string),
+            )
+        })
+        .collect()
 }
 
 db_tests! {
