@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
-use super::managed::{Managed, completed};
+use super::managed::{Managed, Version, completed};
 use crate::stack::agent::Agent;
 use crate::stack::api::{Api, text};
-use crate::stack::openssl;
+use crate::stack::openssl::{self, Served};
 use crate::stack::watch::Watch;
 
 pub(super) fn first_issuance(managed: &Managed<'_>) -> Result<((), String)> {
@@ -27,14 +27,25 @@ pub(super) fn first_issuance(managed: &Managed<'_>) -> Result<((), String)> {
     Ok(((), said))
 }
 
-/// What the openssl program says of the website, to which the root is all that is known of us.
+/// What a stranger sees, who knows our root and nothing else of us.
 pub(super) fn judge(managed: &Managed<'_>, root: &Path) -> Result<((), String)> {
-    let served = openssl::verify(managed.site.port(), managed.site.name(), root)?;
     let version = managed
         .versions()?
         .into_iter()
         .next()
         .context("there is no version")?;
+    let served = seen_by_openssl(managed, root, &version)?;
+    let said = format!(
+        "openssl s_client says \"{}\"\n{}",
+        served.verdict,
+        served.lines.join("\n")
+    );
+    Ok(((), said))
+}
+
+/// Has the openssl program verify chain and name of what is served; fails when it is not this version.
+fn seen_by_openssl(managed: &Managed<'_>, root: &Path, version: &Version) -> Result<Served> {
+    let served = openssl::verify(managed.site.port(), managed.site.name(), root)?;
     let serial = served
         .lines
         .iter()
@@ -47,16 +58,11 @@ pub(super) fn judge(managed: &Managed<'_>, root: &Path) -> Result<((), String)> 
             version.serial
         );
     }
-    let said = format!(
-        "openssl s_client says \"{}\"\n{}",
-        served.verdict,
-        served.lines.join("\n")
-    );
-    Ok(((), said))
+    Ok(served)
 }
 
 /// Renews while visitors come every few milliseconds, none of whom may be turned away.
-pub(super) fn renew_under_load(managed: &Managed<'_>) -> Result<((), String)> {
+pub(super) fn renew_under_load(managed: &Managed<'_>, root: &Path) -> Result<((), String)> {
     let old = managed
         .versions()?
         .into_iter()
@@ -85,8 +91,9 @@ pub(super) fn renew_under_load(managed: &Managed<'_>) -> Result<((), String)> {
     if served != [old.fingerprint.as_str(), new.fingerprint.as_str()] {
         bail!("the visitors saw {served:?} instead of the old and then the new certificate");
     }
+    let verdict = seen_by_openssl(managed, root, &new)?.verdict;
     let said = format!(
-        "0 of {} handshakes failed; serial {} is served now\n{} saw the old certificate, {} the new one",
+        "0 of {} handshakes failed; serial {} is served now\n{} saw the old certificate, {} the new one; openssl says \"{verdict}\" of it",
         seen.handshakes, new.serial, seen.certificates[0].1, seen.certificates[1].1,
     );
     Ok(((), said))

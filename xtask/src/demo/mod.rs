@@ -32,7 +32,7 @@ pub(crate) struct Demo {
     /// What the server stores in.
     #[arg(long, value_enum, default_value = "sqlite")]
     database: Backend,
-    /// Leave the files of the run where they are.
+    /// Leave the files of the run where they are, all but those of PostgreSQL.
     #[arg(long)]
     keep: bool,
 }
@@ -109,7 +109,9 @@ impl Demo {
         steps.step("a stranger's view", || {
             life::judge(&managed, &server.root())
         })?;
-        steps.step("renewal under load", || life::renew_under_load(&managed))?;
+        steps.step("renewal under load", || {
+            life::renew_under_load(&managed, &server.root())
+        })?;
         steps.step("deploy again", || faults::deploy_again(&managed))?;
         steps.step("broken nginx configuration", || {
             faults::broken_configuration(&managed)

@@ -31,7 +31,7 @@ impl Backend {
 pub(crate) enum Database {
     Sqlite,
     Postgres {
-        cluster: Cluster,
+        cluster: Box<Cluster>,
         /// What a server on PostgreSQL is not left to make for itself, the same for every replica.
         encryption_key: String,
         bootstrap_token: String,
@@ -51,7 +51,7 @@ impl Database {
         let cluster = Cluster::start(home.path().join("postgres"))?;
         cluster.create_database(NAME)?;
         Ok(Self::Postgres {
-            cluster,
+            cluster: Box::new(cluster),
             encryption_key: random::secret()?,
             bootstrap_token: random::secret()?,
         })
