@@ -53,10 +53,10 @@ impl Args {
     }
 }
 
-/// Each setting of the server as a flag, with what it means.
+/// Each setting of the server as a flag, with what it means; secrets are none, because everybody on a host sees arguments.
 fn server_flags() -> impl Iterator<Item = (String, &'static str)> {
     entries()
-        .filter(|entry| entry.programs().include(Programs::SERVER))
+        .filter(|entry| entry.programs().include(Programs::SERVER) && !entry.is_secret())
         .map(|entry| (entry.flag(), entry.doc()))
 }
 
@@ -82,7 +82,7 @@ fn command() -> Command {
     Command::new("certctl-server")
         .version(env!("CARGO_PKG_VERSION"))
         .about("The certctl server: a control plane for the whole life of TLS certificates")
-        .after_help("Without any setting it serves https://127.0.0.1:8443 on a database of its own in ./certctl-data.\nEvery flag is also a variable: --server-port is CERTCTL_SERVER_PORT.")
+        .after_help("Without any setting it serves https://127.0.0.1:8443 on a database of its own in ./certctl-data.\nEvery flag is also a variable: --server-port is CERTCTL_SERVER_PORT.\nSecrets are given as variables, or as files named by <NAME>_FILE.")
         .arg(config)
         .arg(switch("check-config", "Print the settings in force, secrets redacted, and end"))
         .arg(switch("migrate-only", "Bring the database up to date and end"))
@@ -105,5 +105,8 @@ mod tests {
         let args = Args::from_matches(&matches);
         assert_eq!(args.task, Task::CheckConfig);
         assert_eq!(args.flags, [("server-port".to_owned(), "9443".to_owned())]);
+        let refused =
+            command().try_get_matches_from(["certctl-server", "--config-encryption-key", "x"]);
+        assert!(refused.is_err(), "a secret is no argument");
     }
 }

@@ -15,7 +15,7 @@ use certctl_domain::{
     issuer::IssuerType,
     key::KeySpec,
     name::SubjectAltName,
-    ports::issuer::{IssuanceRequest, IssuerFactory as _},
+    ports::issuer::{IssuanceRequest, Issuer, IssuerFactory as _},
     profile::ExtendedKeyUsage,
     time::{Clock, Timestamp},
 };
@@ -96,35 +96,38 @@ impl OwnIdentity {
             .map_err(at(&self.folder))?;
         // Two servers that start at once on one folder make one pair, not halves of two.
         let _lock = lock(&self.folder).await?;
+        let ca = self.connect().await?;
+        let ca_pem = ca.ca_pem().await?;
         let (chain_path, key_path) = (
             self.folder.join("server.crt"),
             self.folder.join("server.key"),
         );
         if let (Ok(chain), Ok(key)) = (fs::read(&chain_path), fs::read(&key_path))
-            && self.is_usable(&chain, &key)
+            && self.is_usable(&chain, &key, &ca_pem)
         {
             return Ok((chain, key));
         }
-        let (chain, key, root) = self.issue().await?;
+        let (chain, key) = self.issue(&*ca).await?;
         // The key goes first: a certificate without its key would be taken for a pair that was replaced half way.
         write_private(&key_path, key.as_bytes())?;
         write_private(&chain_path, chain.as_bytes())?;
-        write_private(&self.root_path(), root.as_bytes())?;
+        write_private(&self.root_path(), ca_pem.as_bytes())?;
         Ok((chain.into_bytes(), key.into_bytes()))
     }
 
-    /// In date for a while, a pair, for the names the server has now, and signed by the CA it has now.
-    fn is_usable(&self, chain: &[u8], key: &[u8]) -> bool {
+    /// In date for a while, a pair, for the names the server has now, and signed by the CA it has now, whose certificate is what
+    /// clients are told to trust.
+    fn is_usable(&self, chain: &[u8], key: &[u8], ca_pem: &str) -> bool {
         let usable = || {
             let chain = ParsedCertificate::chain_from_pem(std::str::from_utf8(chain).ok()?).ok()?;
             let key = PrivateKey::from_pem(std::str::from_utf8(key).ok()?).ok()?;
             let leaf = chain.first()?;
-            let root = fs::read_to_string(self.root_path()).ok()?;
-            let root = ParsedCertificate::from_pem(&root).ok()?;
+            let told = fs::read_to_string(self.root_path()).ok()? == ca_pem;
+            let ca = ParsedCertificate::chain_from_pem(ca_pem).ok()?;
             let long_enough = leaf.not_after() > self.clock.now() + RENEW_WITHIN;
             let named = self.names().iter().all(|name| leaf.sans().contains(name));
-            let signed = chain.len() > 1 || leaf.verify_signed_by(&root).is_ok();
-            Some(long_enough && named && signed && leaf.matches_key(&key))
+            let signed = leaf.verify_signed_by(ca.first()?).is_ok();
+            Some(told && long_enough && named && signed && leaf.matches_key(&key))
         };
         usable().unwrap_or(false)
     }
@@ -152,12 +155,15 @@ impl OwnIdentity {
         names
     }
 
-    async fn issue(&self) -> Result<(String, String, String), Error> {
+    async fn connect(&self) -> Result<Arc<dyn Issuer>, Error> {
         let id = IssuerId::parse(LOCAL_ISSUER).map_err(|_| Error::Random)?;
-        let ca = self
+        Ok(self
             .factory
             .connect(&id, IssuerType::GenericCa, &self.ca_config)
-            .await?;
+            .await?)
+    }
+
+    async fn issue(&self, ca: &dyn Issuer) -> Result<(String, String), Error> {
         let key = PrivateKey::generate(KeySpec::EcdsaP256)?;
         let request = IssuanceRequest {
             common_name: "localhost".to_owned(),
@@ -172,11 +178,9 @@ impl OwnIdentity {
         };
         let issued = ca.issue(vec![request]).await.pop().ok_or(Error::Random)??;
         tracing::info!(serial = %issued.serial, not_after = %issued.not_after, "the local CA issued the server's own certificate");
-        let root = ca.ca_pem().await?;
         Ok((
             format!("{}{}", issued.leaf_pem, issued.chain_pem),
             key.to_pem().expose().to_owned(),
-            root,
         ))
     }
 }

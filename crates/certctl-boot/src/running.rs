@@ -117,27 +117,40 @@ impl Running {
         self.health.set_draining();
         tracing::info!(budget_s = self.budget.as_secs(), "shutting down");
         let end = Instant::now() + self.budget;
-        let loops_ended = self.loops.drain(self.budget.mul_f64(0.6)).await;
+        let loops_ended = self
+            .loops
+            .drain(self.budget.mul_f64(wiring::LOOPS_SHARE))
+            .await;
         self.stop_listening.cancel();
-        let answered = match timeout_at(end, self.listener).await {
+        let mut listener = self.listener;
+        let answered = match timeout_at(end, &mut listener).await {
             Ok(Ok(drained)) => drained.is_complete(),
-            _ => false,
+            _ => {
+                // Nothing may be answered from a database that is closed.
+                listener.abort();
+                false
+            }
         };
         self.stop_upkeep.cancel();
-        if let Err(error) = self.services.flush_heartbeats().await {
-            tracing::warn!(error = %ErrorChain(&error), "the last heartbeats could not be written");
-        }
-        match self.services.release_jobs().await {
-            Ok(0) => {}
-            Ok(jobs) => tracing::warn!(jobs, "jobs that did not end in time were given back"),
-            Err(error) => {
-                tracing::warn!(error = %ErrorChain(&error), "jobs could not be given back; their leases will run out");
-            }
-        }
+        let tidied = timeout_at(end, tidy_up(&self.services)).await.is_ok();
         self.services.db().close();
-        let clean = loops_ended && answered;
+        let clean = loops_ended && answered && tidied;
         tracing::info!(clean, "shut down");
         clean
+    }
+}
+
+/// What is written last: heartbeats that wait, and the jobs that are still held.
+async fn tidy_up(services: &Services) {
+    if let Err(error) = services.flush_heartbeats().await {
+        tracing::warn!(error = %ErrorChain(&error), "the last heartbeats could not be written");
+    }
+    match services.release_jobs().await {
+        Ok(0) => {}
+        Ok(jobs) => tracing::warn!(jobs, "jobs that did not end in time were given back"),
+        Err(error) => {
+            tracing::warn!(error = %ErrorChain(&error), "jobs could not be given back; their leases will run out");
+        }
     }
 }
 

@@ -90,11 +90,12 @@ impl Server {
             .configure_local_issuer(&wiring::local_ca(&settings))
             .await?;
         services.grant_configured_keys().await?;
-        let first_key = services.make_first_key().await?;
         let identity = identity(&settings, factory, &clock);
         let (chain, key) = identity.load().await?;
         let certificate = CertResolver::new(&chain, &key)?;
         let (listener, url) = bind(&settings).await?;
+        // The last thing that can fail: a key that was made and then not shown would be lost for good.
+        let first_key = services.make_first_key().await?;
         let health = Health::new();
         let app = App::new(AppState::new(Capabilities {
             settings: wiring::http(&settings),

@@ -11,6 +11,11 @@ use certctl_scheduler::Intervals;
 use certctl_service::config::{ConfiguredKey, KeygenMode, ServiceConfig, VerifyDefaults};
 use certctl_settings::{AuthType, DatabaseUrl, KeygenMode as KeygenSetting, Settings};
 
+/// The share of the time for a shutdown that the loops have, and then the requests in flight; the rest is for what is written
+/// last.
+pub(crate) const LOOPS_SHARE: f64 = 0.55;
+const REQUESTS_SHARE: f64 = 0.35;
+
 /// How long a request waits for a connection to the database.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -120,7 +125,7 @@ pub(crate) fn http(settings: &Settings) -> HttpSettings {
 
 pub(crate) fn serve_limits(settings: &Settings) -> ServeLimits {
     ServeLimits {
-        drain_within: settings.server.shutdown_timeout,
+        drain_within: settings.server.shutdown_timeout.mul_f64(REQUESTS_SHARE),
         ..ServeLimits::default()
     }
 }

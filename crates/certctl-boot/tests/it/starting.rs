@@ -250,6 +250,24 @@ async fn what_stands_in_the_way_of_a_start_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_fails_does_not_use_the_first_key_up() {
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = busy.local_addr().unwrap().port().to_string();
+    let installation = Installation::new().set("SERVER_PORT", &port);
+    assert!(
+        installation
+            .refusal()
+            .await
+            .contains("cannot be listened on")
+    );
+    drop(busy);
+    let (running, client, welcome) = installation.start().await;
+    let key = welcome.first_key.expect("it was not shown before");
+    assert_eq!(client.get("/api/v1/teams", key.expose()).await.status, 200);
+    running.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_of_another_ca_or_for_other_names_is_made_anew() {
     let installation = Installation::new();
     drop(installation.build().await.unwrap());
