@@ -78,6 +78,86 @@ pub async fn administer(url: &Secret, statements: &[String]) -> Result<(), Error
     Ok(())
 }
 
+/// Ends every session of a PostgreSQL database, gives it another name, and puts it back to what it was when it was migrated and
+/// seeded. False when its schema is no longer what the program carries, or `fingerprint` says it was not to begin with.
+///
+/// # Errors
+/// What the database says.
+pub async fn recycle(
+    server: &Secret,
+    old: &str,
+    new: &str,
+    url: &Secret,
+    fingerprint: &str,
+) -> Result<bool, Error> {
+    const EMPTY: &str = "SET session_replication_role = replica; \
+        DO $$ DECLARE one text; BEGIN \
+            FOR one IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'schema_migrations' LOOP \
+                EXECUTE format('DELETE FROM %I', one); \
+            END LOOP; \
+        END $$; SET session_replication_role = origin";
+    let end = format!(
+        "DO $$ BEGIN FOR look IN 1..2000 LOOP \
+            PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{old}'; \
+            PERFORM pg_stat_clear_snapshot(); \
+            EXIT WHEN NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = '{old}'); PERFORM pg_sleep(0.001); \
+         END LOOP; END $$"
+    );
+    // Under its new name nobody finds it who still holds the old URL.
+    let rename = format!("ALTER DATABASE {old} RENAME TO {new}");
+    administer(server, &[end, rename]).await?;
+    if schema_fingerprint(url).await? != fingerprint {
+        return Ok(false);
+    }
+    administer(url, &[EMPTY.to_owned(), seed::baseline()]).await?;
+    Ok(true)
+}
+
+/// What the catalogue of a PostgreSQL database says of its tables, indexes and triggers.
+///
+/// # Errors
+/// What the database says.
+pub async fn schema_fingerprint(url: &Secret) -> Result<String, Error> {
+    #[derive(QueryableByName)]
+    struct Digest {
+        #[diesel(sql_type = Text)]
+        digest: String,
+    }
+    const SQL: &str = "SELECT md5(string_agg(entry, ',' ORDER BY entry)) AS digest FROM ( \
+        SELECT format('%s.%s %s %s', c.relname, a.attname, a.atttypid, a.attnotnull) AS entry \
+            FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE c.relnamespace = 'public'::regnamespace AND a.attnum > 0 \
+        UNION ALL SELECT format('%s on %s %s', tgname, c.relname, tgenabled) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
+            WHERE c.relnamespace = 'public'::regnamespace AND NOT tgisinternal \
+        UNION ALL SELECT version || checksum FROM schema_migrations) AS entries";
+    let mut conn = postgres_tls::connect(url.expose().to_owned())
+        .await
+        .map_err(|error| Error::Unavailable(Box::new(error)))?;
+    let row: Digest = diesel::sql_query(SQL).get_result(&mut conn).await?;
+    Ok(row.digest)
+}
+
+/// The names of a server's databases that begin with `prefix`.
+///
+/// # Errors
+/// What the database says.
+pub async fn databases(server: &Secret, prefix: &str) -> Result<Vec<String>, Error> {
+    #[derive(QueryableByName)]
+    struct Named {
+        #[diesel(sql_type = Text)]
+        name: String,
+    }
+    let mut conn = postgres_tls::connect(server.expose().to_owned())
+        .await
+        .map_err(|error| Error::Unavailable(Box::new(error)))?;
+    let sql =
+        "SELECT CAST(datname AS text) AS name FROM pg_database WHERE starts_with(datname, $1)";
+    let rows: Vec<Named> = diesel::sql_query(sql)
+        .bind::<Text, _>(prefix)
+        .load(&mut conn)
+        .await?;
+    Ok(rows.into_iter().map(|row| row.name).collect())
+}
+
 /// Makes a PostgreSQL database once, however many processes ask at the same time: `make` fills a database of another name,
 /// which gets its own only when it is whole.
 ///

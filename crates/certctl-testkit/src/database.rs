@@ -1,5 +1,7 @@
 //! A database for each test, migrated and seeded, on SQLite and on PostgreSQL.
 
+mod clones;
+
 use std::{
     ops::Deref,
     sync::{
@@ -97,12 +99,7 @@ impl TestDb {
     /// When no server can be reached or started; the message says how to get one.
     pub async fn postgres() -> Self {
         let server = postgres_server();
-        let template = postgres_template(server).await;
-        let name = unique_name();
-        let create = format!("CREATE DATABASE {name} TEMPLATE {template}");
-        testing::administer(server, &[create])
-            .await
-            .unwrap_or_else(|error| panic!("cannot make a database: {}", chain(&error)));
+        let name = clones::take(server).await;
         let url = database_url(server, &name);
         let home = Home::Postgres {
             server: server.clone(),
@@ -214,20 +211,7 @@ impl Drop for TestDb {
     fn drop(&mut self) {
         self.db.close();
         if let Home::Postgres { server, name } = &self.home {
-            let drop = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
-            // A runtime cannot wait inside of another one.
-            std::thread::scope(|scope| {
-                scope.spawn(|| {
-                    let runtime = runtime::Builder::new_current_thread().enable_all().build();
-                    let dropped = runtime.map(|runtime| {
-                        runtime.block_on(testing::administer(server, std::slice::from_ref(&drop)))
-                    });
-                    // A database that stays behind is no reason to fail a test: the server is a throwaway.
-                    if !matches!(dropped, Ok(Ok(()))) {
-                        eprintln!("the test database {name} stays behind: {dropped:?}");
-                    }
-                });
-            });
+            clones::put(server, name);
         }
     }
 }
@@ -261,29 +245,6 @@ async fn sqlite_template() -> &'static [u8] {
         .await
 }
 
-/// The name of a migrated database that tests clone, made once for each server and schema.
-async fn postgres_template(server: &Secret) -> &'static str {
-    static TEMPLATE: OnceCell<String> = OnceCell::const_new();
-    TEMPLATE
-        .get_or_init(|| async {
-            let name = format!(
-                "certctl_template_{}",
-                &testing::fingerprint(Backend::Postgres)[..16]
-            );
-            let fill = async |database: String| {
-                migrate(&database_url(server, &database))
-                    .await
-                    .unwrap_or_else(|error| panic!("cannot migrate: {}", chain(&error)));
-                Ok(())
-            };
-            testing::make_database_once(server, &name, fill)
-                .await
-                .unwrap_or_else(|error| panic!("cannot make a template: {}", chain(&error)));
-            name
-        })
-        .await
-}
-
 async fn migrate(url: &str) -> Result<migrations::Report, migrations::Error> {
     let backend = if url.starts_with("postgres") {
         Backend::Postgres
@@ -299,11 +260,14 @@ async fn migrate(url: &str) -> Result<migrations::Report, migrations::Error> {
     migrations::up(&options, &migrations::embedded(backend)).await
 }
 
+/// What the names of all databases of tests begin with; the process comes next.
+const PREFIX: &str = "certctl_test_";
+
 /// A name that no other test has, in this process or another.
 fn unique_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!("certctl_test_{}_{number}", std::process::id())
+    format!("{PREFIX}{}_{number}", std::process::id())
 }
 
 /// The URL of another database of the same server.
