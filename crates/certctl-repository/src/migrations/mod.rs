@@ -207,6 +207,8 @@ pub enum Progress<'a> {
     Applying(&'a str),
     /// This file is in.
     Applied(&'a str, Duration),
+    /// Another program applied this file first.
+    Overtaken(&'a str),
     /// The rows that every installation starts with are next.
     Seeding,
 }
@@ -253,9 +255,12 @@ async fn apply_all(
     };
     for file in pending {
         progress(Progress::Applying(&file.version));
-        if let Some(took) = session.apply(file, &options.applied_by).await? {
-            report.applied.push(file.version.clone());
-            progress(Progress::Applied(&file.version, took));
+        match session.apply(file, &options.applied_by).await? {
+            Some(took) => {
+                report.applied.push(file.version.clone());
+                progress(Progress::Applied(&file.version, took));
+            }
+            None => progress(Progress::Overtaken(&file.version)),
         }
     }
     progress(Progress::Seeding);
@@ -340,7 +345,7 @@ fn plan<'a>(
         .filter(|file| ledger.iter().all(|row| row.version != file.version))
         .collect();
     pending.sort_by(|a, b| a.version.cmp(&b.version));
-    match (pending.iter().next(), newest) {
+    match (pending.first(), newest) {
         (Some(first), Some(newest)) if first.version < *newest => Err(Error::OutOfOrder {
             pending: first.version.clone(),
             applied: newest.clone(),

@@ -48,6 +48,7 @@ struct Count {
 
 /// One dedicated connection for the whole run. PostgreSQL keeps the lock for the session, so that it is released in every exit
 /// path, a panic included, when the connection closes; SQLite takes its write lock for each file.
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a run")]
 pub(super) enum Session {
     Postgres(AsyncPgConnection),
     Sqlite {
