@@ -75,6 +75,10 @@ pub struct Db {
 }
 
 /// A connection to one of the two databases.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a handful are alive at a time, and a box would cost an allocation for every use of a pool"
+)]
 pub enum Conn {
     /// To PostgreSQL.
     Postgres(Object<AsyncPgConnection>),

@@ -35,6 +35,10 @@ pub enum Error {
 
 impl Error {
     /// A row that cannot be read.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers hand over the error of a closure that maps it"
+    )]
     pub(crate) fn corrupt(table: &'static str, problem: impl ToString) -> Self {
         Self::Corrupt {
             table,

@@ -124,8 +124,8 @@ db_tests! {
     async fn only_what_the_program_granted_itself_is_taken_back(db: TestDb) {
         let (admin, viewer) = (RoleId::from_stored("r-admin".into()), RoleId::from_stored("r-viewer".into()));
         for (id, role, by) in [("ar-1", &admin, "system"), ("ar-2", &viewer, "bob")] {
-            let new = roles::NewGrant {
-                id: certctl_domain::id::ActorRoleId::from_stored(id.to_owned()),
+            let new = NewGrant {
+                id: ActorRoleId::from_stored(id.to_owned()),
                 actor_id: "key",
                 actor_type: ActorType::ApiKey,
                 role_id: role,

@@ -86,7 +86,7 @@ db_tests! {
         // The same target twice is one mapping.
         let twice = [second.id.clone(), second.id.clone()];
         tx!(db, conn => certificates::replace_mappings(conn, id, &twice).await).unwrap();
-        assert_eq!(certificates::find(reader!(db), id).await.unwrap().target_ids, [second.id.clone()]);
+        assert_eq!(certificates::find(reader!(db), id).await.unwrap().target_ids, std::slice::from_ref(&second.id));
         assert!(certificates::is_mapped_to_agent(reader!(db), id, &basics.agent).await.unwrap());
         let stranger = AgentId::from_stored("ag-stranger".into());
         assert!(!certificates::is_mapped_to_agent(reader!(db), id, &stranger).await.unwrap());

@@ -1,5 +1,10 @@
 //! The repository against both databases, from one body each.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy knows tests by their attribute, and these bodies are called from such"
+)]
+
 /// Runs an expression in a transaction of its own.
 macro_rules! tx {
     ($db:expr, $conn:ident => $body:expr) => {{
