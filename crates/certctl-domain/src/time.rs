@@ -18,9 +18,9 @@ use std::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Timestamp(i64);
 
-/// The text is no RFC 3339 point in time.
+/// The text is no RFC 3339 point in time of the years 1970 to 9999.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not an RFC 3339 timestamp")]
+#[error("not an RFC 3339 timestamp of the years 1970 to 9999")]
 pub struct InvalidTimestamp;
 
 impl Timestamp {
@@ -90,11 +90,25 @@ impl fmt::Display for Timestamp {
 impl FromStr for Timestamp {
     type Err = InvalidTimestamp;
 
+    /// Nothing before the epoch and nothing after the last day that X.509 can express is taken: the arithmetic on times that
+    /// the databases do (a window before an expiry) must not leave what they can hold.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse::<jiff::Timestamp>()
-            .map(|time| Self(time.as_microsecond()))
-            .map_err(|_| InvalidTimestamp)
+        match text.parse::<jiff::Timestamp>() {
+            Ok(time) if time >= jiff::Timestamp::UNIX_EPOCH => Ok(Self(time.as_microsecond())),
+            Ok(_) => Err(InvalidTimestamp),
+            Err(_) => last_day(text).ok_or(InvalidTimestamp),
+        }
     }
+}
+
+/// A time in UTC of the last day of the year 9999, which `jiff::Timestamp` ends before. "No end that is known" is such a time
+/// (RFC 5280 §4.1.2.5).
+fn last_day(text: &str) -> Option<Timestamp> {
+    let civil: jiff::civil::DateTime = text.strip_suffix(['Z', 'z'])?.parse().ok()?;
+    let epoch = jiff::civil::DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+    let micros = i64::try_from(civil.duration_since(epoch).as_micros()).ok()?;
+    (micros > jiff::Timestamp::MAX.as_microsecond() && text.contains(':'))
+        .then_some(Timestamp(micros))
 }
 
 impl Add<Duration> for Timestamp {
@@ -181,8 +195,8 @@ mod tests {
             1,
             999_999,
             1_700_000_000_123_456,
-            -1,
-            -62_135_596_700_000_000,
+            Timestamp::MAX.as_micros() - 86_400_000_000,
+            Timestamp::MAX.as_micros(),
         ] {
             let time = Timestamp::from_micros(micros);
             assert_eq!(time.to_rfc3339().parse::<Timestamp>(), Ok(time));
@@ -203,6 +217,22 @@ mod tests {
             Ok(1_767_225_600_123_456)
         );
         assert!("yesterday".parse::<Timestamp>().is_err());
+    }
+
+    #[test]
+    fn only_times_that_both_databases_can_calculate_with_are_read() {
+        for text in ["1970-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"] {
+            assert!(text.parse::<Timestamp>().is_ok(), "{text}");
+        }
+        for text in [
+            "1969-12-31T23:59:59.999999Z",
+            "1969-12-31T23:59:59.9999999Z",
+            Timestamp::ZERO_ON_WIRE,
+            "-004713-01-01T00:00:00Z",
+            "+010000-01-01T00:00:00Z",
+        ] {
+            assert!(text.parse::<Timestamp>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Who asks: the port through which bearer keys become actors.
 
-use std::error::Error;
+use std::error::Error as StdError;
 
 use certctl_domain::{access::Actor, ports::BoxFuture};
-use certctl_service::Services;
+use certctl_service::{Error, Services};
 
 /// How callers prove who they are (api §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,8 @@ pub trait Authenticator: Send + Sync + 'static {
     /// Finds the actor of a key.
     ///
     /// # Errors
-    /// [`AuthenticationError::UnknownKey`] for a key that is unknown, expired or withdrawn;
+    /// [`AuthenticationError::UnknownKey`] for a key that is unknown, expired or withdrawn; [`AuthenticationError::AgentRetired`]
+    /// for the key of a retired agent, which no route serves;
     /// [`AuthenticationError::Unavailable`] when that cannot be found out.
     fn authenticate<'a>(
         &'a self,
@@ -44,9 +45,12 @@ pub enum AuthenticationError {
     /// Nobody has this key.
     #[error("unknown API key")]
     UnknownKey,
+    /// It is the key of an agent that is retired.
+    #[error("agent {0} is retired")]
+    AgentRetired(String),
     /// The keys cannot be looked up.
     #[error("API keys cannot be looked up")]
-    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+    Unavailable(#[source] Box<dyn StdError + Send + Sync>),
 }
 
 impl Authenticator for Services {
@@ -61,6 +65,7 @@ impl Authenticator for Services {
             match Self::authenticate(self, bearer).await {
                 Ok(Some(actor)) => Ok(actor),
                 Ok(None) => Err(AuthenticationError::UnknownKey),
+                Err(Error::AgentRetired(id)) => Err(AuthenticationError::AgentRetired(id)),
                 Err(error) => Err(AuthenticationError::Unavailable(Box::new(error))),
             }
         })

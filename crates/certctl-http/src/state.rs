@@ -2,7 +2,10 @@
 
 use std::{error::Error, ops::Deref, sync::Arc};
 
-use certctl_domain::{ports::BoxFuture, time::{Clock, Timestamp}};
+use certctl_domain::{
+    ports::BoxFuture,
+    time::{Clock, Timestamp},
+};
 use certctl_service::Services;
 use certctl_telemetry::{Health, MetricsHandle};
 use serde::Serialize;

@@ -37,9 +37,43 @@ pub(crate) struct AccessCache {
 
 #[derive(Clone)]
 struct Entry {
-    actor: Option<Actor>,
+    who: Who,
     expires_at: Option<Timestamp>,
     seen_at: Timestamp,
+}
+
+/// Whose key it is.
+#[derive(Clone)]
+enum Who {
+    /// Nobody's.
+    Nobody,
+    /// An actor's.
+    Actor(Actor),
+    /// That of an agent which is retired. It is told so, and nothing else, so that it can end (agent §8).
+    Retired(AgentId),
+}
+
+impl Entry {
+    /// Whether what was found is still believed. A clock that was set back must not keep it for longer than was meant, so what
+    /// was found in the future is not believed either.
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        let fresh = match self.who {
+            Who::Nobody => UNKNOWN_FRESH,
+            Who::Actor(_) | Who::Retired(_) => FRESH,
+        };
+        self.seen_at <= now && now.since(self.seen_at) < fresh
+    }
+
+    /// The actor, as long as the key has not ended.
+    fn actor(self, now: Timestamp) -> Result<Option<Actor>, Error> {
+        match self.who {
+            Who::Nobody => Ok(None),
+            Who::Retired(id) => Err(Error::AgentRetired(id.into_string())),
+            Who::Actor(actor) => {
+                Ok(Some(actor).filter(|_| self.expires_at.is_none_or(|end| end > now)))
+            }
+        }
+    }
 }
 
 impl AccessCache {
@@ -65,13 +99,7 @@ impl AccessCache {
 
     fn get(&self, hash: &str, now: Timestamp) -> Option<Entry> {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = found.get(hash)?;
-        let fresh = if entry.actor.is_some() {
-            FRESH
-        } else {
-            UNKNOWN_FRESH
-        };
-        (now.since(entry.seen_at) < fresh).then(|| entry.clone())
+        found.get(hash).filter(|entry| entry.is_fresh(now)).cloned()
     }
 
     fn put(&self, hash: String, entry: Entry) {
@@ -96,21 +124,17 @@ impl Services {
     /// The actor of a key; none when there is no such key, or it has ended.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the database cannot be asked.
+    /// [`Error::AgentRetired`] for the key of a retired agent, whatever it asks for; [`Error::Unavailable`] when the database
+    /// cannot be asked.
     pub async fn authenticate(&self, key: &str) -> Result<Option<Actor>, Error> {
         let hash = key_hash(key);
         let now = self.now();
         if let Some(entry) = self.access.get(&hash, now) {
-            let ended = entry.expires_at.is_some_and(|end| end <= now);
-            return Ok(entry.actor.filter(|_| !ended));
+            return entry.actor(now);
         }
         let entry = self.look_up(&hash, now).await?;
-        let actor = entry
-            .actor
-            .clone()
-            .filter(|_| entry.expires_at.is_none_or(|end| end > now));
-        self.access.put(hash, entry);
-        Ok(actor)
+        self.access.put(hash, entry.clone());
+        entry.actor(now)
     }
 
     /// The actor of a server that asks nobody who they are; none on a server that does.
@@ -131,26 +155,31 @@ impl Services {
 
     async fn look_up(&self, hash: &str, now: Timestamp) -> Result<Entry, Error> {
         let unknown = Entry {
-            actor: None,
+            who: Who::Nobody,
             expires_at: None,
             seen_at: now,
         };
         if let Some((name, admin)) = self.access.configured.get(hash) {
             let actor = self.actor(name, ActorType::ApiKey, *admin, now).await?;
             return Ok(Entry {
-                actor: Some(actor),
+                who: Who::Actor(actor),
                 ..unknown
             });
         }
         let mut conn = self.read().await?;
         if let Some(agent) = agents::find_by_key_hash(&mut conn, hash).await? {
             drop(conn);
-            // A retired agent keeps its identity, so that it can be told that it is retired (410) and end.
+            if agent.retired_at.is_some() {
+                return Ok(Entry {
+                    who: Who::Retired(agent.id),
+                    ..unknown
+                });
+            }
             let actor = self
                 .actor(agent.id.as_str(), ActorType::Agent, false, now)
                 .await?;
             return Ok(Entry {
-                actor: Some(actor),
+                who: Who::Actor(actor),
                 ..unknown
             });
         }
@@ -163,7 +192,7 @@ impl Services {
             .await?;
         self.note_use(&key, now).await;
         Ok(Entry {
-            actor: Some(actor),
+            who: Who::Actor(actor),
             expires_at: key.expires_at,
             seen_at: now,
         })

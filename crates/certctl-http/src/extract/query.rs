@@ -1,6 +1,6 @@
 //! Query parameters.
 
-use std::{borrow::Cow, convert::Infallible};
+use std::borrow::Cow;
 
 use axum::extract::{FromRequestParts, Query};
 use certctl_domain::page::PageRequest;
@@ -57,11 +57,16 @@ impl QueryPairs {
 }
 
 impl<S: Sync> FromRequestParts<S> for QueryPairs {
-    type Rejection = Infallible;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let pairs = Query::<Vec<(Cow<'_, str>, Cow<'_, str>)>>::try_from_uri(&parts.uri);
         let pairs = pairs.map(|Query(pairs)| pairs).unwrap_or_default();
+        // PostgreSQL has no text with a NUL, and would refuse the statement.
+        if let Some((name, _)) = pairs.iter().find(|(_, value)| value.contains('\0')) {
+            let name = name.replace('\0', "");
+            return Err(ApiError::Query(format!("{name}: contains a NUL character")));
+        }
         Ok(Self(
             pairs
                 .into_iter()
@@ -76,9 +81,9 @@ impl<S: Sync> FromRequestParts<S> for QueryPairs {
 pub struct Paging(pub PageRequest);
 
 impl<S: Sync> FromRequestParts<S> for Paging {
-    type Rejection = Infallible;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         QueryPairs::from_request_parts(parts, state)
             .await
             .map(|pairs| Self(pairs.page()))

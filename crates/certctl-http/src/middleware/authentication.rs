@@ -35,7 +35,10 @@ pub(super) async fn check(
             tracing::Span::current().record("actor.id", actor.id());
             request.extensions_mut().insert(actor);
         }
-        Err(error @ ApiError::AuthenticationUnavailable(_)) => return error.into_response(),
+        // A retired agent has no business even where nobody is asked who they are.
+        Err(error @ (ApiError::AuthenticationUnavailable(_) | ApiError::Service(_))) => {
+            return error.into_response();
+        }
         Err(_) if route.access == Access::Optional => {}
         Err(error) => return error.into_response(),
     }
@@ -63,6 +66,9 @@ async fn actor(shared: &Shared, headers: &HeaderMap) -> Result<Actor, ApiError> 
         .await
         .map_err(|error| match error {
             AuthenticationError::UnknownKey => ApiError::UnknownKey,
+            AuthenticationError::AgentRetired(id) => {
+                certctl_service::Error::AgentRetired(id).into()
+            }
             AuthenticationError::Unavailable(cause) => ApiError::AuthenticationUnavailable(cause),
         })
 }

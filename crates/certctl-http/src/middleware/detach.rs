@@ -7,9 +7,10 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use http::{HeaderValue, Method, header};
 use tracing::Instrument;
 
-use super::Shared;
+use super::{Shared, context::Context};
 use crate::problem::ApiError;
 
 pub(super) async fn run(
@@ -17,8 +18,16 @@ pub(super) async fn run(
     request: Request,
     next: Next,
 ) -> Response {
-    if request.method().is_safe() {
+    let context = Context::of(&request);
+    let detached = match &context.route {
+        Some(route) => route.detached,
+        None => !request.method().is_safe(),
+    };
+    if !detached {
         return next.run(request).await;
+    }
+    if request.method() == Method::HEAD {
+        return refuse_head(&context);
     }
     let use_case = async move { next.run(request).await }.in_current_span();
     match shared.detached.spawn(use_case).await {
@@ -28,4 +37,14 @@ pub(super) async fn run(
         // Only the end of the runtime cancels the task.
         Err(error) => ApiError::from(certctl_service::Error::internal(error)).into_response(),
     }
+}
+
+/// What would change something is not done for a `HEAD`, which caches and link checkers send without asking anybody.
+fn refuse_head(context: &Context) -> Response {
+    let mut response = ApiError::MethodNotAllowed.into_response();
+    let allow = context.path.as_ref().map(|path| path.allow());
+    if let Some(allow) = allow.and_then(|methods| HeaderValue::try_from(methods).ok()) {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
 }

@@ -59,7 +59,6 @@ impl Route {
 impl RouteBuilder<NeedsAccess> {
     fn new(method: Method, path: &'static str, operation_id: &'static str) -> Self {
         let info = RouteInfo {
-            method,
             path,
             operation_id,
             summary: sentence(operation_id),
@@ -69,6 +68,8 @@ impl RouteBuilder<NeedsAccess> {
             rate_class: RateClass::Api,
             etag: false,
             any_origin: false,
+            detached: !method.is_safe(),
+            method,
             wire: Wire {
                 request: None,
                 query: Vec::new(),
@@ -153,6 +154,12 @@ impl<S> RouteBuilder<S> {
     /// Pages of any origin may read it.
     pub fn any_origin(mut self) -> Self {
         self.info.any_origin = true;
+        self
+    }
+
+    /// It changes something although it is a `GET`: it goes on when its client hangs up, and is not served for `HEAD`.
+    pub fn detached(mut self) -> Self {
+        self.info.detached = true;
         self
     }
 

@@ -53,7 +53,7 @@ pub struct Route {
 /// What the table declares of one route.
 #[derive(Debug, Clone)]
 pub struct RouteInfo {
-    /// The method; a `GET` is served for `HEAD` too.
+    /// The method; a `GET` is served for `HEAD` too, unless it is detached.
     pub method: Method,
     /// The path with its parameters in braces; also the label of metrics.
     pub path: &'static str,
@@ -73,6 +73,9 @@ pub struct RouteInfo {
     pub etag: bool,
     /// Whether pages of any origin may read it.
     pub any_origin: bool,
+    /// Whether it is carried out to its end although its client hangs up: whatever changes something, and a `GET` that was
+    /// declared so. Such a `GET` is not served for `HEAD`, which promises to change nothing (RFC 9110 §9.2.1).
+    pub detached: bool,
     pub(crate) wire: Wire,
 }
 

@@ -49,6 +49,18 @@ impl PathEntry {
         self.0.iter().find(|route| route.method == *served).cloned()
     }
 
+    /// The methods it serves, as the `Allow` header lists them.
+    pub(crate) fn allow(&self) -> String {
+        let mut methods = Vec::new();
+        for route in &self.0 {
+            methods.push(route.method.as_str());
+            if route.method == Method::GET && !route.detached {
+                methods.push(Method::HEAD.as_str());
+            }
+        }
+        methods.join(",")
+    }
+
     /// Whether pages of any origin may use one of its routes.
     pub(crate) fn any_origin(&self) -> bool {
         self.0.iter().any(|route| route.any_origin)

@@ -170,6 +170,17 @@ db_tests! {
         unmapped.is_gate(403, "the certificate is mapped to no target of this agent");
     }
 
+    async fn head_does_not_take_the_work_of_an_agent(db: TestDb) {
+        let agents = Agents::new(db).await;
+        agents.renew().await;
+        agents.post("csr", &json!({"csr_pem": csr()})).await.is(202, &json!({"status": "csr_accepted"}));
+        agents.api.work().await;
+        let head = agents.api.call("HEAD", &agents.path("work"), &agents.key, &Value::Null).await;
+        assert_eq!((head.status, head.header("allow")), (405, Some("GET")));
+        let work = agents.get("work").await.json();
+        assert_eq!((&work["count"], &work["jobs"][0]["type"]), (&json!(1), &json!("Deployment")));
+    }
+
     async fn what_an_agent_saw_is_kept_and_judged(db: TestDb) {
         let agents = Agents::new(db).await;
         let job = text(&agents.deploying().await["id"]);
@@ -197,6 +208,9 @@ db_tests! {
         let blocked = agents.api.delete(&at).await;
         blocked.is(409, &json!({"error": "blocked_by_dependencies", "message": blocked.json()["message"], "counts": counts}));
         agents.api.delete(&format!("{at}?force=true")).await.is_main(400, "Bad Request", "reason: is required with force");
+        let long = "x".repeat(1025);
+        agents.api.delete(&format!("{at}?force=true&reason={long}")).await.is_main(400, "Bad Request", "reason: is longer than 1024 characters");
+        agents.api.delete(&format!("{at}?force=true&reason=a%1Bb")).await.is_main(400, "Bad Request", "reason: holds a control character");
         agents.api.delete(&format!("{PATH}/server-scanner?force=true&reason=x")).await.is_gate(403, "this agent stands for the server itself and is never retired");
         assert_eq!(agents.api.delete(&format!("{PATH}/ag-gone")).await.status, 404);
         agents.api.call("DELETE", &at, VIEWER_KEY, &Value::Null).await.is_gate(403, "Insufficient permissions");
@@ -216,6 +230,12 @@ db_tests! {
             ("GET", agents.path("certificates/mc-web")),
             ("POST", agents.path(&format!("jobs/{job}/status"))),
             ("POST", format!("/api/v1/jobs/{job}/verify")),
+            // It reads no more of the fleet either, nor does it enrol anew with this key.
+            ("GET", "/api/v1/certificates/mc-web".to_owned()),
+            ("GET", "/api/v1/certificates".to_owned()),
+            ("GET", PATH.to_owned()),
+            ("GET", "/api/v1/teams".to_owned()),
+            ("POST", PATH.to_owned()),
         ] {
             let answer = agents.api.call(method, &path, &agents.key, &json!({"status": "Completed"})).await;
             assert_eq!(answer.status, 410, "{method} {path}");

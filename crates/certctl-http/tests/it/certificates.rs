@@ -154,11 +154,33 @@ db_tests! {
         unlike.sort();
         unlike.dedup();
         assert_eq!((seen.len(), unlike.len()), (7, 7), "{seen:?}");
-        for wrong in ["nonsense!", "bm9uc2Vuc2U", "MjAyNi0wNi0wMVQwMDowMDowMFo"] {
+        let nul = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, "2026-06-01T00:00:00Z|mc-\0");
+        let nothing = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, "2026-06-01T00:00:00Z|");
+        for wrong in ["nonsense!", "bm9uc2Vuc2U", "MjAyNi0wNi0wMVQwMDowMDowMFo", &nul, &nothing] {
+            api.get(&format!("{PATH}?cursor={wrong}&status=NoSuchState")).await
+                .is_main(400, "Bad Request", "the query is not valid: cursor: is not one that this API made");
             api.get(&format!("{PATH}?cursor={wrong}")).await.is_main(400, "Bad Request", "the query is not valid: cursor: is not one that this API made");
         }
         let empty = api.get(&format!("{PATH}?cursor=&status=Revoked")).await;
         empty.is(200, &json!({"data": [], "total": 0, "page_size": 50}));
+        let unknown = api.get(&format!("{PATH}?cursor=&status=NoSuchState&page_size=7")).await;
+        unknown.is(200, &json!({"data": [], "total": 0, "page_size": 7}));
+    }
+
+    async fn a_nul_in_a_parameter_is_refused_by_name(db: TestDb) {
+        let api = api(db).await;
+        for (path, name) in [
+            (format!("{PATH}?environment=%00"), "environment"),
+            (format!("{PATH}?owner_id=o-%00x"), "owner_id"),
+            ("/api/v1/audit?resource_id=a%00".to_owned(), "resource_id"),
+            ("/api/v1/teams?page=%00".to_owned(), "page"),
+        ] {
+            let refused = format!("the query is not valid: {name}: contains a NUL character");
+            api.get(&path).await.is_main(400, "Bad Request", &refused);
+        }
+        let early = json!({"expires_at": "-004713-06-01T00:00:00Z"});
+        let refused = api.post(PATH, &early).await;
+        assert_eq!(refused.status, 400, "{refused:?}");
     }
 
     async fn an_unchanged_list_is_not_sent_again(db: TestDb) {

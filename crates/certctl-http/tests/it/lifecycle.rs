@@ -27,6 +27,7 @@ impl Steps {
 
 static DETACHED: LazyLock<Steps> = LazyLock::new(Steps::new);
 static READING: LazyLock<Steps> = LazyLock::new(Steps::new);
+static CLAIMING: LazyLock<Steps> = LazyLock::new(Steps::new);
 /// Never allowed.
 pub(crate) static ABANDONED: LazyLock<Steps> = LazyLock::new(Steps::new);
 /// Never allowed.
@@ -43,6 +44,11 @@ pub(crate) fn routes() -> Vec<Route> {
             .public()
             .returns::<String>()
             .handler(async || take(&READING).await),
+        Route::get("/claim", "claiming")
+            .public()
+            .detached()
+            .returns::<String>()
+            .handler(async || take(&CLAIMING).await),
         Route::post("/abandoned", "abandoned")
             .public()
             .returns::<String>()
@@ -81,6 +87,24 @@ async fn a_client_that_hangs_up_does_not_cancel_what_it_began() {
     DETACHED.done.acquire().await.unwrap().forget();
     api.app.detached().close();
     api.app.detached().wait().await;
+}
+
+#[tokio::test]
+async fn what_claims_by_reading_is_not_cancelled_either() {
+    let api = TestApi::new();
+    let call = tokio::spawn(
+        api.app
+            .router()
+            .into_call(request("GET", "/claim", "").body(Body::empty()).unwrap()),
+    );
+    CLAIMING.begun.acquire().await.unwrap().forget();
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
+    CLAIMING.allowed.add_permits(1);
+    CLAIMING.done.acquire().await.unwrap().forget();
+    let head = api.call("HEAD", "/claim", "", "").await;
+    assert_eq!((head.status, head.header("allow")), (405, Some("GET")));
+    assert_eq!(CLAIMING.begun.available_permits(), 0);
 }
 
 #[tokio::test]

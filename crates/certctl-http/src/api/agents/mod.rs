@@ -8,7 +8,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use certctl_domain::{access::Permission, id::AgentId, secret::Secret};
+use certctl_domain::{access::Permission, id::AgentId, secret::Secret, validation::optional_text};
 use certctl_service::agents::{Registrar, Retirement};
 use http::StatusCode;
 
@@ -18,6 +18,9 @@ use crate::{
     extract::{Bearer, MaybeCaller, QueryPairs},
     routes::Route,
 };
+
+/// Longest reason for retiring an agent, in characters.
+const MAX_REASON: usize = 1024;
 
 pub(crate) fn routes() -> Vec<Route> {
     let mut routes = vec![
@@ -107,9 +110,13 @@ async fn retire_agent(
     PathId(id): PathId<AgentId>,
     query: QueryPairs,
 ) -> Result<Response, ApiError> {
+    let reason = match query.get("reason") {
+        Some(reason) => Some(optional_text("reason", reason, MAX_REASON)?),
+        None => None,
+    };
     let retired = state
         .services
-        .retire_agent(&actor, &id, query.flag("force"), query.get("reason"))
+        .retire_agent(&actor, &id, query.flag("force"), reason.as_deref())
         .await?;
     Ok(match retired {
         Retirement::Already => StatusCode::NO_CONTENT.into_response(),

@@ -25,6 +25,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route::get("/api/v1/agents/{id}/work", "poll_work")
             .permission(Permission::AgentJobPoll)
             .summary("What the agent is to do: deployments, each once, and renewals that wait for its request")
+            .detached()
             .refuses(gone)
             .returns::<WorkView>()
             .handler(poll_work),

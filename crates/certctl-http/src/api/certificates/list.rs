@@ -81,13 +81,13 @@ async fn list_certificates(
     Caller(actor): Caller,
     query: QueryPairs,
 ) -> Result<Json<Value>, ApiError> {
+    let after = query.get("cursor").map(parse_cursor).transpose()?;
     let Some(filter) = filter(&query) else {
         return Ok(Json(nothing(&query)));
     };
     let fields = query.get("fields").filter(|fields| !fields.is_empty());
     let page = page(&query);
-    if let Some(cursor) = query.get("cursor") {
-        let after = parse_cursor(cursor)?;
+    if let Some(after) = after {
         let after = after.as_ref().map(|(time, id)| (*time, id.as_str()));
         let (mut rows, total) = state
             .services
@@ -158,6 +158,14 @@ fn page(query: &QueryPairs) -> PageRequest {
 
 fn nothing(query: &QueryPairs) -> Value {
     let page = page(query);
+    if query.has("cursor") {
+        return to_value(&CursorPage {
+            data: Vec::new(),
+            total: 0,
+            next_cursor: None,
+            page_size: page.per_page(),
+        });
+    }
     let none = certctl_domain::page::Page {
         rows: Vec::<Value>::new(),
         total: 0,
@@ -218,10 +226,12 @@ fn parse_cursor(cursor: &str) -> Result<Option<(Timestamp, String)>, ApiError> {
         .map_err(|_| malformed())?;
     let text = String::from_utf8(bytes).map_err(|_| malformed())?;
     let (time, id) = text.split_once('|').ok_or_else(malformed)?;
-    Ok(Some((
-        time.parse().map_err(|_| malformed())?,
-        id.to_owned(),
-    )))
+    let time = time.parse().map_err(|_| malformed())?;
+    // The id of a row that others wrote may hold anything but what no database can compare with.
+    if id.is_empty() || id.contains('\0') {
+        return Err(malformed());
+    }
+    Ok(Some((time, id.to_owned())))
 }
 
 fn to_value(view: &impl Serialize) -> Value {
