@@ -24,7 +24,7 @@ pub(crate) struct Test {
 }
 
 /// Parts of the names of tests that need PostgreSQL: those that start it themselves, and those run on it.
-const NEEDS_POSTGRES: [&str; 2] = ["real_postgres::", "::postgres"];
+const NEEDS_POSTGRES: [&str; 3] = ["_postgres", "postgres::", "::postgres"];
 
 impl Test {
     /// The whole suite, as a change has to pass it.
@@ -172,7 +172,7 @@ mod tests {
         );
         assert_eq!(
             arguments(&test(true, "--lib")),
-            "test --no-fail-fast --workspace --lib -- --skip real_postgres:: --skip ::postgres",
+            "test --no-fail-fast --workspace --lib -- --skip _postgres --skip postgres:: --skip ::postgres",
         );
     }
 

@@ -30,7 +30,7 @@ settings!(AGENT, "Agent" {
     AGENT_NAME: Text = Text, Fixed("certctl-agent"), AGENT, "The name by which people know the agent; at most 128 bytes.";
     KEY_DIR: Path = Path, Fixed("/var/lib/certctl/keys"), AGENT,
         "Where private keys lie. Made with mode 0700; the files in it have mode 0600.";
-    DISCOVERY_DIRS: Paths = Paths, Unset, AGENT, "Directories in which certificates are looked for; none turns it off.";
+    DISCOVERY_DIRS: Paths = Paths, Unset, AGENT, "Directories in which certificates are looked for; none turns it off. No effect yet.";
     SERVER_CA_BUNDLE_PATH: ReadableFile = ReadableFile, Unset, AGENT,
         "Roots in PEM that the server's certificate is checked against. Unset: the roots of the system.";
     SERVER_TLS_INSECURE_SKIP_VERIFY: Bool = Bool, Fixed("false"), AGENT,

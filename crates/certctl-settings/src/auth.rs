@@ -34,14 +34,14 @@ settings!(AUTH, "Authentication" {
     DEMO_MODE_ACK_TS: UnixTime = UnixTime, Unset, SERVER,
         "When demo mode was acknowledged. Needed to serve without authentication beyond loopback; at most 24 hours old and one minute ahead.";
     DEMO_MODE_RESIDUAL_STRICT: Bool = Bool, Text("false"), SERVER,
-        "Refuses to start while grants of the demo actor remain in the database.";
+        "Refuses to start while grants of the demo actor remain in the database. No effect yet.";
     AGENT_BOOTSTRAP_TOKEN: SecretText = SecretText { min_bytes: 1 }, Unset, BOTH_ENDS,
         "The secret with which an agent is registered. \
          Unset on the embedded database: made at the first start and kept in the data directory.";
     AGENT_BOOTSTRAP_TOKEN_DENY_EMPTY: Bool = Bool, Text("true"), SERVER,
         "Refuses to start on PostgreSQL without a bootstrap token. When false, only callers with `agent.edit` register agents.";
     BOOTSTRAP_TOKEN: SecretText = SecretText { min_bytes: 1 }, Unset, SERVER,
-        "The secret with which the first administrator is made, once.";
+        "The secret with which the first administrator is made, once. No effect yet.";
 });
 
 const AUTH_TYPES: &[(&str, AuthType)] = &[("api-key", AuthType::ApiKey), ("none", AuthType::None)];

@@ -13,9 +13,9 @@ settings!(JOBS, "Jobs" {
     SCHEDULER_JOB_CLAIM_LIMIT: Count = Count { min: 1, max: 100_000 }, Text("1000"), SERVER,
         "The greatest number of jobs that one look takes up.";
     RENEWAL_CONCURRENCY: Count = Count { min: 1, max: 10_000 }, Text("25"), SERVER,
-        "The greatest number of jobs that this replica works on at once.";
+        "The greatest number of batches of jobs that this replica works on at once; more than three bring nothing.";
     ISSUER_CONCURRENCY: Count = Count { min: 1, max: 10_000 }, Text("10"), SERVER,
-        "The greatest number of requests to one issuer that this replica has open at once.";
+        "The greatest number of requests to one issuer that this replica has open at once. No effect yet.";
     JOB_BATCH_SIZE: Count = Count { min: 1, max: 2_500 }, Text("250"), SERVER,
         "The number of jobs that are claimed, signed and stored together: each batch costs three commits.";
     JOB_LEASE_TTL: Span = Span::at_least_seconds(1), Text("5m"), SERVER,

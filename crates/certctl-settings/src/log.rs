@@ -8,7 +8,7 @@ use crate::{
 
 settings!(LOG, "Logging" {
     LOG_LEVEL: Choice<LogLevel> = Choice(LEVELS), Text("info"), ALL,
-        "The least level that is logged..";
+        "The least level that is logged.";
     LOG_FORMAT: Choice<LogFormat> = Choice(FORMATS), Text("json"), ALL,
         "JSON lines for machines, text for people.";
 });
