@@ -192,7 +192,10 @@ async fn run_migrations(settings: &Settings, instance: &str) -> Result<(), Error
     } else {
         Backend::Postgres
     };
-    let files = migrations::embedded(backend);
+    let files = match &settings.database.migrations_path {
+        Some(folder) => migrations::from_folder(folder, backend)?,
+        None => migrations::embedded(backend),
+    };
     if settings.database.migrations_via_hook {
         return Ok(migrations::verify(&options, &files).await?);
     }
