@@ -35,6 +35,7 @@ impl Site {
             "    server {{
         listen 127.0.0.1:{port} ssl;
         server_name {name};
+        ssl_protocols TLSv1.2 TLSv1.3;
         ssl_certificate {CERTIFICATE};
         ssl_certificate_key {KEY};
         location / {{ return 200 'served by nginx, certified by certctl\\n'; }}
