@@ -245,9 +245,9 @@ CREATE TABLE IF NOT EXISTS managed_certificates (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS managed_certificates_created ON managed_certificates (created_at, id);
 CREATE INDEX IF NOT EXISTS managed_certificates_due ON managed_certificates (renew_at, id)
-    WHERE status IN ('Active', 'Expiring', 'Pending') AND renew_at IS NOT NULL;
+    WHERE status IN ('Active', 'Expiring', 'Pending', 'Failed') AND renew_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS managed_certificates_unplanned ON managed_certificates (id)
-    WHERE renew_at IS NULL AND expires_at IS NOT NULL AND status IN ('Active', 'Expiring', 'Pending');
+    WHERE renew_at IS NULL AND expires_at IS NOT NULL AND status IN ('Active', 'Expiring', 'Pending', 'Failed');
 CREATE INDEX IF NOT EXISTS managed_certificates_expiry ON managed_certificates (expires_at)
     WHERE status IN ('Active', 'Expiring', 'Pending') AND expires_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS managed_certificates_status ON managed_certificates (status, created_at, id);
@@ -352,6 +352,7 @@ CREATE INDEX IF NOT EXISTS jobs_running ON jobs (lease_expires_at) WHERE status 
 CREATE INDEX IF NOT EXISTS jobs_retry ON jobs (next_attempt_at) WHERE status = 'Failed' AND next_attempt_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_waiting ON jobs (status_changed_at) WHERE status IN ('AwaitingCSR', 'AwaitingApproval');
 CREATE INDEX IF NOT EXISTS jobs_certificate ON jobs (certificate_id, created_at);
+CREATE INDEX IF NOT EXISTS jobs_agent ON jobs (agent_id, status) WHERE agent_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_target ON jobs (target_id) WHERE target_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_created ON jobs (created_at DESC, id);
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_one_open_renewal ON jobs (certificate_id)

@@ -76,27 +76,21 @@ struct DueRow {
     eligible: bool,
 }
 
-/// Plans the renewal of rows that others wrote: the window before their expiry, spread over its first tenth or first day.
+/// Plans the renewal of rows that others wrote: by the rule of [`certctl_domain::renewal_policy::renew_at`].
 ///
 /// # Errors
 /// What the database says.
 pub async fn plan_unplanned(conn: &mut Conn) -> Result<usize, Error> {
-    const POSTGRES: &str = "UPDATE managed_certificates AS m SET renew_at = m.expires_at - make_interval(days => p.renewal_window_days) \
-            + random() * LEAST(make_interval(hours => p.renewal_window_days * 24 / 10), interval '1 day') \
-         FROM renewal_policies AS p WHERE p.id = m.renewal_policy_id AND m.renew_at IS NULL AND m.expires_at IS NOT NULL \
-            AND m.status IN ('Active', 'Expiring', 'Pending')";
-    const SQLITE: &str = "UPDATE managed_certificates AS m SET renew_at = m.expires_at - p.renewal_window_days * 86400000000 \
-            + abs(random()) % (1 + min(p.renewal_window_days * 8640000000, 86400000000)) \
-         FROM renewal_policies AS p WHERE p.id = m.renewal_policy_id AND m.renew_at IS NULL AND m.expires_at IS NOT NULL \
-            AND m.status IN ('Active', 'Expiring', 'Pending')";
-    Ok(on_conn!(conn,
-        pg c => diesel::sql_query(POSTGRES).execute(c).await,
-        sqlite c => diesel::sql_query(SQLITE).execute(c).await,
-    )?)
+    crate::replanning::of_unplanned(conn).await
 }
 
+/// Longest time between a renewal that failed for good and the next one, in seconds: a day (scheduler §4).
+const LONGEST_BACK_OFF: u32 = 86_400;
+
 /// Reads and locks up to `limit` certificates inside their window from a position on, and tells which of them are to be
-/// renewed: under a policy that renews by itself, with an enabled issuer, without an open renewal.
+/// renewed: under a policy that renews by itself, with an enabled issuer, without an open renewal. One whose last renewal failed
+/// for good waits from then on: the policy's retry interval, doubled for every attempt of that job, a day at the most
+/// (scheduler §4).
 ///
 /// The page is one range of one index, and everything else is asked of its rows only, by key: the cost of a scan is that of
 /// what is due, however large the fleet and whatever the planner knows of it. (An anti join over the open jobs cost 0.5 s a
@@ -110,14 +104,16 @@ pub async fn due(
     limit: i64,
     now: Timestamp,
 ) -> Result<DuePage, Error> {
-    let sql = |lock: &str| {
+    let sql = |lock: &str, rested: &str| {
         format!(
             "WITH page AS (SELECT id FROM managed_certificates \
-                WHERE status IN ('Active', 'Expiring', 'Pending') AND renew_at IS NOT NULL AND renew_at <= $1 \
+                WHERE status IN ('Active', 'Expiring', 'Pending', 'Failed') AND renew_at IS NOT NULL AND renew_at <= $1 \
                     AND (renew_at, id) > ($2, $3) ORDER BY renew_at, id LIMIT $4 {lock}) \
              SELECT m.id, m.renew_at, m.certificate_profile_id AS profile_id, m.expires_at IS NULL AS is_first, \
                 CAST(p.max_retries AS BIGINT) AS max_retries, COALESCE(f.requires_approval, false) AS requires_approval, \
-                COALESCE(m.expires_at > $1, true) AND p.auto_renew AND i.enabled AND (SELECT j.id FROM jobs j \
+                COALESCE(m.expires_at > $1, true) AND p.auto_renew AND i.enabled AND (m.status <> 'Failed' OR COALESCE((SELECT {rested} \
+                    FROM jobs j WHERE j.certificate_id = m.id AND j.type IN ('Renewal', 'Issuance') AND j.status = 'Failed' \
+                    ORDER BY j.created_at DESC, j.id DESC LIMIT 1), false)) AND (SELECT j.id FROM jobs j \
                     WHERE j.certificate_id = m.id AND j.type IN ('Renewal', 'Issuance') \
                         AND j.status IN ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running') LIMIT 1) IS NULL AS eligible \
              FROM page JOIN managed_certificates m ON m.id = page.id JOIN renewal_policies p ON p.id = m.renewal_policy_id \
@@ -126,8 +122,8 @@ pub async fn due(
         )
     };
     let sql = match conn {
-        Conn::Postgres(_) => sql("FOR UPDATE SKIP LOCKED"),
-        Conn::Sqlite(_) => sql("").replace('$', "?"),
+        Conn::Postgres(_) => sql("FOR UPDATE SKIP LOCKED", &rested_postgres()),
+        Conn::Sqlite(_) => sql("", &rested_sqlite()).replace('$', "?"),
     };
     let rows: Vec<DueRow> = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<UtcTimestamp, _>(At(now))
@@ -157,6 +153,21 @@ pub async fn due(
         })
         .collect();
     Ok(DuePage { due, next })
+}
+
+/// Whether the back-off after a failed job `j` under a policy `p` is over. More than 17 doublings are a day of any interval.
+fn rested_postgres() -> String {
+    format!(
+        "COALESCE(j.completed_at, j.status_changed_at) + make_interval(secs => \
+            LEAST({LONGEST_BACK_OFF}, p.retry_interval_seconds::bigint * (1 << LEAST(j.attempts, 17)))) <= $1"
+    )
+}
+
+fn rested_sqlite() -> String {
+    format!(
+        "COALESCE(j.completed_at, j.status_changed_at) \
+            + 1000000 * min({LONGEST_BACK_OFF}, p.retry_interval_seconds * (1 << min(j.attempts, 17))) <= $1"
+    )
 }
 
 /// Marks certificates as under renewal.

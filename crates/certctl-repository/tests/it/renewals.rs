@@ -39,6 +39,14 @@ async fn due(db: &TestDb, limit: i64) -> Vec<renewals::Due> {
         .due
 }
 
+/// A point in time as a literal.
+fn at(db: &TestDb, time: certctl_domain::time::Timestamp) -> String {
+    match db.backend() {
+        certctl_repository::Backend::Postgres => format!("to_timestamp({})", time.as_seconds()),
+        certctl_repository::Backend::Sqlite => time.as_micros().to_string(),
+    }
+}
+
 async fn state(db: &TestDb, id: &CertificateId) -> Status {
     certificates::find(reader!(db), id).await.unwrap().status
 }
@@ -97,6 +105,55 @@ db_tests! {
         assert_eq!(due(&db, 100).await.len(), 2);
         set(&db, "job-1", "status = 'Cancelled'").await;
         assert_eq!(due(&db, 100).await.len(), 3);
+    }
+
+    async fn what_failed_for_good_is_due_again_after_its_back_off(db: TestDb) {
+        let basics = db.seed_basics().await;
+        let mut patient = entities::policy("rp-patient");
+        patient.retry_interval_seconds = 86_400;
+        tx!(db, conn => renewal_policies::insert(conn, &patient).await).unwrap();
+        let failed = |one: &mut Certificate| one.status = Status::Failed;
+        let ids = async |now| -> Vec<String> {
+            let page = tx!(db, conn => renewals::due(conn, &renewals::Position::start(), 100, now).await).unwrap();
+            page.due.into_iter().map(|one| one.id.into_string()).collect()
+        };
+        put(&db, &basics, "mc-by-hand", failed).await;
+        put(&db, &basics, "mc-ended", |one| { failed(one); one.expires_at = Some(START + Duration::from_secs(1)); }).await;
+        let quick = put(&db, &basics, "mc-quick", failed).await;
+        let slow = put(&db, &basics, "mc-slow", |one| { failed(one); one.renewal_policy_id = patient.id.clone(); }).await;
+        let end = at(&db, START);
+        // An older one does not matter, nor does a deployment.
+        for (job, certificate, attempts) in [("job-1", &quick, 1), ("job-2", &slow, 30), ("job-3", &CertificateId::from_stored("mc-ended".into()), 0)] {
+            insert(&db, &[entities::renewal(job, certificate)]).await;
+            set(&db, job, &format!("status = 'Failed', attempts = {attempts}, completed_at = {end}")).await;
+        }
+        let hour = Duration::from_secs(3600);
+        assert_eq!(ids(START).await, [""; 0]);
+        assert_eq!(ids(START + 2 * hour - Duration::from_micros(1)).await, [""; 0]);
+        assert_eq!(ids(START + 2 * hour).await, ["mc-quick"], "an hour, doubled by one attempt");
+        assert_eq!(ids(START + DAY - Duration::from_micros(1)).await, ["mc-quick"]);
+        assert_eq!(ids(START + DAY).await, ["mc-quick", "mc-slow"], "a day at the most");
+        assert_eq!(tx!(db, conn => renewals::mark_in_progress(conn, &[quick.clone()], START).await).unwrap(), 1);
+        assert_eq!(ids(START + DAY).await, ["mc-slow"]);
+    }
+
+    async fn no_plan_takes_more_than_a_third_of_a_life_and_none_leaves_the_calendar(db: TestDb) {
+        let basics = db.seed_basics().await;
+        // Six days of life under a window of thirty.
+        let short = put(&db, &basics, "mc-short", |one| { one.renew_at = None; one.expires_at = Some(START + 6 * DAY); one.status = Status::Failed; }).await;
+        let (from, to) = (at(&db, START), at(&db, START + 6 * DAY));
+        db.execute(&format!("INSERT INTO certificate_versions (id, certificate_id, issuer_id, serial_number, not_before, not_after, fingerprint_sha256, pem_chain) \
+            VALUES ('v-1', 'mc-short', 'iss-local', '01', {from}, {to}, 'f', '')")).await.unwrap();
+        let ancient = put(&db, &basics, "mc-ancient", |one| one.renew_at = None).await;
+        let past = match db.backend() {
+            certctl_repository::Backend::Postgres => "'4713-06-01 00:00:00+00 BC'".to_owned(),
+            certctl_repository::Backend::Sqlite => "-200000000000000000".to_owned(),
+        };
+        db.execute(&format!("UPDATE managed_certificates SET expires_at = {past} WHERE id = 'mc-ancient'")).await.unwrap();
+        assert_eq!(tx!(db, conn => renewals::plan_unplanned(conn).await).unwrap(), 1);
+        let at = certificates::find(reader!(db), &short).await.unwrap().renew_at.unwrap();
+        assert!((START + 4 * DAY..=START + 4 * DAY + DAY / 5).contains(&at), "{at}");
+        assert_eq!(tx!(db, conn => renewals::apply_expiry(conn, START).await).unwrap().0, 1, "{ancient} has ended");
     }
 
     async fn rows_without_a_plan_are_planned_inside_the_window(db: TestDb) {

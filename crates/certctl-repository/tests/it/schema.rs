@@ -187,8 +187,9 @@ mod postgres {
 db_tests! {
     async fn no_time_is_rounded(db: TestDb) {
         // A number of microseconds that neither side rounds, before and after both epochs.
-        let early = ["1969-12-31T23:59:59.999999Z", "1999-12-31T23:59:59.999999Z", "2000-01-01T00:00:00.000001Z"];
-        let mut times: Vec<Timestamp> = early.iter().map(|text| text.parse().unwrap()).collect();
+        let epochs = [0, 946_684_800_000_000];
+        let mut times: Vec<Timestamp> =
+            epochs.iter().flat_map(|epoch| [epoch - 1, epoch + 1]).map(Timestamp::from_micros).collect();
         times.push(Timestamp::MAX);
         for (number, time) in times.into_iter().enumerate() {
             let mut team = certctl_testkit::entities::team(&format!("t-{number}"));
