@@ -346,7 +346,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     verification_error TEXT
 ) STRICT;
 CREATE INDEX IF NOT EXISTS jobs_status ON jobs (status, scheduled_at);
-CREATE INDEX IF NOT EXISTS jobs_claimable ON jobs (scheduled_at, id) WHERE status = 'Pending' AND (type <> 'Deployment' OR agent_id IS NULL);
+CREATE INDEX IF NOT EXISTS jobs_claimable ON jobs (scheduled_at, id) WHERE status = 'Pending' AND (type <> 'Deployment' OR target_id IS NULL);
 CREATE INDEX IF NOT EXISTS jobs_for_agent ON jobs (agent_id, scheduled_at) WHERE status = 'Pending' AND type = 'Deployment';
 CREATE INDEX IF NOT EXISTS jobs_running ON jobs (lease_expires_at) WHERE status = 'Running';
 CREATE INDEX IF NOT EXISTS jobs_retry ON jobs (next_attempt_at) WHERE status = 'Failed' AND next_attempt_at IS NOT NULL;

@@ -20,8 +20,8 @@ use crate::{
     types::{At, UtcTimestamp, at, time},
 };
 
-#[derive(Queryable, Selectable, Insertable, AsChangeset)]
-#[diesel(table_name = agents, treat_none_as_null = true, check_for_backend(diesel::pg::Pg, diesel::sqlite::Sqlite))]
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = agents, check_for_backend(diesel::pg::Pg, diesel::sqlite::Sqlite))]
 struct AgentRow {
     id: String,
     name: String,
@@ -98,6 +98,33 @@ pub async fn find(conn: &mut Conn, id: &AgentId) -> Result<Agent, Error> {
     row.try_into()
 }
 
+/// Reads an agent and keeps others from changing it, or from referring to it, until the transaction ends.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is none.
+pub async fn find_for_update(conn: &mut Conn, id: &AgentId) -> Result<Agent, Error> {
+    let row: AgentRow = on_conn!(conn,
+        pg c => agents::table.find(id.as_str()).select(AgentRow::as_select()).for_update().first(c).await,
+        // The one writer of SQLite has the whole database to itself.
+        sqlite c => agents::table.find(id.as_str()).select(AgentRow::as_select()).first(c).await,
+    )?;
+    row.try_into()
+}
+
+/// Reads an agent and keeps it as it is until the transaction ends; others may do the same at the same time. For whoever is about
+/// to refer to it: it cannot be retired in between.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is none.
+pub async fn lock_shared(conn: &mut Conn, id: &AgentId) -> Result<Agent, Error> {
+    let row: AgentRow = on_conn!(conn,
+        pg c => agents::table.find(id.as_str()).select(AgentRow::as_select()).for_share().first(c).await,
+        // The one writer of SQLite has the whole database to itself.
+        sqlite c => agents::table.find(id.as_str()).select(AgentRow::as_select()).first(c).await,
+    )?;
+    row.try_into()
+}
+
 /// Reads the agent whose key has a hash.
 ///
 /// # Errors
@@ -143,13 +170,20 @@ pub async fn list(conn: &mut Conn, retired: bool, page: PageRequest) -> Result<P
     Ok(Page { rows, total })
 }
 
-/// Writes every column of an agent but its key.
+/// Retires an agent; what heartbeats write is left to them.
 ///
 /// # Errors
 /// [`Error::NotFound`] when there is none.
-pub async fn update(conn: &mut Conn, agent: &Agent) -> Result<(), Error> {
-    let row = AgentRow::from(agent);
-    let changed = on_conn!(conn, c => diesel::update(agents::table.find(agent.id.as_str())).set(&row).execute(c).await)?;
+pub async fn retire(
+    conn: &mut Conn,
+    id: &AgentId,
+    reason: Option<&str>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let changed = on_conn!(conn, c => diesel::update(agents::table.find(id.as_str()))
+        .set((agents::retired_at.eq(Some(At(now))), agents::retired_reason.eq(reason)))
+        .execute(c)
+        .await)?;
     if changed == 0 {
         Err(Error::NotFound)
     } else {

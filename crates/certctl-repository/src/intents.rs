@@ -1,7 +1,8 @@
 //! What is about to be signed, recorded before it is.
 
 use certctl_domain::{
-    id::{IssuerId, JobId},
+    id::{CertificateId, IssuerId, JobId},
+    job::JobStatus,
     serial::SerialNumber,
     time::Timestamp,
 };
@@ -10,7 +11,7 @@ use diesel_async::RunQueryDsl;
 
 use crate::{
     Conn, Error,
-    schema::issuance_intents,
+    schema::{issuance_intents, jobs},
     types::{At, Json},
 };
 
@@ -51,14 +52,9 @@ struct IntentRow {
     created_at: At,
 }
 
-/// Records intents; a job that has one keeps it, whoever comes second.
-///
-/// # Errors
-/// What the database says.
-pub async fn insert_all(conn: &mut Conn, intents: &[Intent]) -> Result<(), Error> {
-    let rows: Vec<IntentRow> = intents
-        .iter()
-        .map(|intent| IntentRow {
+impl From<&Intent> for IntentRow {
+    fn from(intent: &Intent) -> Self {
+        Self {
             job_id: intent.job_id.to_string(),
             issuer_id: intent.issuer_id.to_string(),
             serial_number: intent.serial_number.to_string(),
@@ -68,9 +64,115 @@ pub async fn insert_all(conn: &mut Conn, intents: &[Intent]) -> Result<(), Error
             csr_pem: intent.csr_pem.clone(),
             encrypted_private_key: intent.sealed_key.clone(),
             created_at: At(intent.created_at),
-        })
-        .collect();
+        }
+    }
+}
+
+/// Records intents.
+///
+/// # Errors
+/// [`Error::AlreadyExists`] when a job has one already, or a serial number is another job's.
+pub async fn insert_all(conn: &mut Conn, intents: &[Intent]) -> Result<(), Error> {
+    let rows: Vec<IntentRow> = intents.iter().map(IntentRow::from).collect();
     insert_all!(conn, issuance_intents::table, rows)
+}
+
+/// Records intents of jobs that have none yet; a job that has one keeps it.
+///
+/// # Errors
+/// [`Error::AlreadyExists`] when a serial number is another job's.
+pub async fn insert_absent(conn: &mut Conn, intents: &[Intent]) -> Result<(), Error> {
+    let rows: Vec<IntentRow> = intents.iter().map(IntentRow::from).collect();
+    on_conn!(conn,
+        pg c => {
+            for chunk in rows.chunks(2500) {
+                diesel::insert_into(issuance_intents::table)
+                    .values(chunk)
+                    .on_conflict(issuance_intents::job_id)
+                    .do_nothing()
+                    .execute(c)
+                    .await?;
+            }
+        },
+        sqlite c => {
+            c.spawn_blocking(move |c| {
+                for row in &rows {
+                    let insert = diesel::insert_into(issuance_intents::table)
+                        .values(row)
+                        .on_conflict(issuance_intents::job_id)
+                        .do_nothing();
+                    diesel::RunQueryDsl::execute(insert, c)?;
+                }
+                Ok(())
+            })
+            .await?;
+        },
+    );
+    Ok(())
+}
+
+/// An intent of which nothing becomes a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// For which job.
+    pub job_id: JobId,
+    /// For which certificate.
+    pub certificate_id: CertificateId,
+    /// Who may have signed.
+    pub issuer_id: IssuerId,
+    /// Which serial number.
+    pub serial_number: SerialNumber,
+}
+
+/// The intents of certificates whose jobs ended without a version and are not tried again.
+///
+/// # Errors
+/// What the database says.
+pub async fn unfinished(
+    conn: &mut Conn,
+    certificates: &[CertificateId],
+) -> Result<Vec<Unfinished>, Error> {
+    let ids: Vec<&str> = certificates.iter().map(CertificateId::as_str).collect();
+    let ended = jobs::status
+        .eq(JobStatus::Cancelled.as_str())
+        .or(jobs::status.eq(JobStatus::Failed.as_str()).and(
+            jobs::next_attempt_at
+                .is_null()
+                .or(jobs::attempts.ge(jobs::max_attempts)),
+        ));
+    let rows: Vec<(String, Option<String>, String, String)> = on_conn!(conn, c => issuance_intents::table
+        .inner_join(jobs::table.on(jobs::id.eq(issuance_intents::job_id)))
+        .filter(jobs::certificate_id.eq_any(&ids))
+        .filter(ended)
+        .select((issuance_intents::job_id, jobs::certificate_id, issuance_intents::issuer_id, issuance_intents::serial_number))
+        .load(c)
+        .await)?;
+    let mut found = Vec::with_capacity(rows.len());
+    for (job, certificate, issuer, serial) in rows {
+        // Asked for by certificate, so that there is one.
+        let Some(certificate) = certificate else {
+            continue;
+        };
+        found.push(Unfinished {
+            job_id: JobId::from_stored(job),
+            certificate_id: CertificateId::from_stored(certificate),
+            issuer_id: IssuerId::from_stored(issuer),
+            serial_number: SerialNumber::parse(&serial)
+                .map_err(|error| Error::corrupt("issuance_intents", error))?,
+        });
+    }
+    Ok(found)
+}
+
+/// Deletes the intents of jobs, and the sealed keys with them.
+///
+/// # Errors
+/// What the database says.
+pub async fn delete_many(conn: &mut Conn, ids: &[JobId]) -> Result<(), Error> {
+    let ids: Vec<&str> = ids.iter().map(JobId::as_str).collect();
+    let rows = issuance_intents::table.filter(issuance_intents::job_id.eq_any(&ids));
+    on_conn!(conn, c => diesel::delete(rows).execute(c).await)?;
+    Ok(())
 }
 
 /// Reads the intents of jobs; most have none.

@@ -172,7 +172,7 @@ impl Services {
         }
         let now = self.now();
         let retired = transaction!(self.db, "retire agent", conn => {
-            let mut agent = agents::find(conn, id).await.or_not_found("agent", id)?;
+            let agent = agents::find_for_update(conn, id).await.or_not_found("agent", id)?;
             if agent.is_sentinel() {
                 return Err(Error::NotYours("this agent stands for the server itself and is never retired".to_owned()));
             }
@@ -183,9 +183,7 @@ impl Services {
             if !counts.is_empty() && !force {
                 return Err(Error::AgentBlocked(counts));
             }
-            agent.retired_at = Some(now);
-            agent.retired_reason = reason.map(str::to_owned);
-            agents::update(conn, &agent).await?;
+            agents::retire(conn, id, reason, now).await?;
             let details = json!({"force": force, "active_targets": counts.active_targets, "pending_jobs": counts.pending_jobs});
             record(conn, event(actor, EventCategory::CertLifecycle, "agent_retired", ("agent", id.as_str()), details, now)).await?;
             let cascade = !counts.is_empty();

@@ -19,8 +19,8 @@ use serde_json::json;
 use crate::{
     Error, Services,
     access::own_agent_only,
+    engine::end_intents,
     error::Expect as _,
-    revocations::revoke_unfinished,
     services::{authorise, event, record},
 };
 
@@ -89,8 +89,8 @@ impl Services {
                 return Err(Error::Conflict("the job changed at the same moment".to_owned()));
             }
             approvals::close_for_job(conn, id, "rejected", actor.id(), "the job was cancelled", now).await?;
-            if let (Some(certificate), true) = (&job.certificate_id, job.attempts > 0) {
-                revoke_unfinished(conn, actor, certificate, id, now).await?;
+            if let Some(certificate) = &job.certificate_id {
+                end_intents(conn, actor, std::slice::from_ref(certificate), now).await?;
             }
             if let (JobType::Renewal | JobType::Issuance, Some(certificate)) = (job.job_type, &job.certificate_id) {
                 renewals::restore_status(conn, std::slice::from_ref(certificate), now).await?;
@@ -203,11 +203,8 @@ pub(crate) async fn call_off_waiting(
     // One that runs ends by itself, and what it signs is recorded and revoked then.
     if let Some(job) = renewal.filter(|job| job.status != JobStatus::Running) {
         approvals::close_for_job(conn, &job.id, "rejected", actor.id(), reason, now).await?;
-        if job.attempts > 0 {
-            revoke_unfinished(conn, actor, certificate, &job.id, now).await?;
-        }
     }
-    Ok(())
+    end_intents(conn, actor, std::slice::from_ref(certificate), now).await
 }
 
 /// SHA-256 as lowercase hex; empty only when the look itself failed.

@@ -21,7 +21,7 @@ use certctl_repository::{
 };
 use serde_json::{Value, json};
 
-use crate::{Error, Services, renewals::jitter, revocations::revoke_unfinished, services::event};
+use crate::{Error, Services, engine::end_intents, renewals::jitter, services::event};
 
 /// What a sweep of time-outs found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,11 +46,7 @@ impl Services {
             if !swept.is_empty() {
                 let failed = with_status(&swept, "Failed");
                 complete::fail_certificates(conn, &failed, now).await?;
-                for one in swept.iter().filter(|one| one.status == "Failed") {
-                    if let Some(certificate) = &one.certificate_id {
-                        revoke_unfinished(conn, &Actor::system(), certificate, &one.id, now).await?;
-                    }
-                }
+                end_intents(conn, &Actor::system(), &failed, now).await?;
                 audit(conn, "job_timeout", &swept, |one| json!({"old_status": "Running", "new_status": one.status, "timeout_reason": "lease_expired"}), now).await?;
             }
             Ok::<_, Error>(swept)
@@ -71,7 +67,8 @@ impl Services {
     pub async fn retry_jobs(&self) -> Result<usize, Error> {
         let now = self.now();
         let swept = transaction!(self.db, "retry jobs", conn => {
-            let swept = claim::retry_due(conn, now).await?;
+            let claim::Retried { due: swept, superseded } = claim::retry_due(conn, now).await?;
+            end_intents(conn, &Actor::system(), &superseded, now).await?;
             audit(conn, "job_retry", &swept, |one| json!({"old_status": "Failed", "new_status": one.status,
                 "attempts": one.attempts, "max_attempts": one.max_attempts}), now).await?;
             Ok::<_, Error>(swept)
@@ -117,6 +114,7 @@ impl Services {
             let swept = claim::expire_waiting(conn, state, reason, now - after, now).await?;
             let certificates = with_status(&swept, "Failed");
             complete::fail_certificates(conn, &certificates, now).await?;
+            end_intents(conn, &Actor::system(), &certificates, now).await?;
             for one in swept.iter().filter(|_| state == "AwaitingApproval") {
                 approvals::close_for_job(conn, &one.id, "expired", "system-reaper", reason, now).await?;
             }

@@ -4,16 +4,11 @@ use certctl_domain::{
     access::{Actor, Permission},
     audit::EventCategory,
     certificate::CertificateEvent,
-    id::{CertificateId, JobId, RevocationId},
+    id::{CertificateId, RevocationId},
     revocation::{Revocation, RevocationReason},
-    time::Timestamp,
     validation::InvalidField,
 };
-use certctl_repository::{
-    Conn, certificates,
-    intents::{self, Intent},
-    revocations, transaction, versions,
-};
+use certctl_repository::{certificates, revocations, transaction, versions};
 use certctl_telemetry::ErrorChain;
 use serde_json::json;
 
@@ -98,54 +93,5 @@ impl Services {
         if let Err(error) = noted {
             tracing::warn!(error = %ErrorChain(&error), "that the issuer was told of a revocation could not be noted");
         }
-    }
-}
-
-/// Revokes the serial that a job which ends without a certificate may have had signed: a worker signs outside of any transaction,
-/// so whether a CA has signed already when the job is called off cannot be known. What was never signed does no harm on a list of
-/// what is revoked; what was signed and is on none does. Nothing to do for a job that never got as far.
-pub(crate) async fn revoke_unfinished(
-    conn: &mut Conn,
-    actor: &Actor,
-    certificate: &CertificateId,
-    job: &JobId,
-    now: Timestamp,
-) -> Result<(), Error> {
-    for intent in intents::find_many(conn, std::slice::from_ref(job)).await? {
-        let revocation = unfinished(actor, certificate, &intent, now);
-        revocations::insert(conn, &revocation).await?;
-        let details = json!({"certificate_id": certificate.as_str(), "issuer_id": intent.issuer_id.as_str(),
-            "serial_number": intent.serial_number.as_str()});
-        record(
-            conn,
-            event(
-                actor,
-                EventCategory::CertLifecycle,
-                "unfinished_issuance_revoked",
-                ("job", job.as_str()),
-                details,
-                now,
-            ),
-        )
-        .await?;
-    }
-    Ok(())
-}
-
-fn unfinished(
-    actor: &Actor,
-    certificate: &CertificateId,
-    intent: &Intent,
-    now: Timestamp,
-) -> Revocation {
-    Revocation {
-        id: RevocationId::generate(now),
-        certificate_id: certificate.clone(),
-        issuer_id: intent.issuer_id.clone(),
-        serial_number: intent.serial_number.clone(),
-        reason: RevocationReason::CessationOfOperation,
-        revoked_by: actor.id().to_owned(),
-        revoked_at: now,
-        issuer_notified: false,
     }
 }

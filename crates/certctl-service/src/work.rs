@@ -1,5 +1,7 @@
 //! The agent protocol: what is to do, requests, certificates, reports (api §16).
 
+mod report;
+
 use std::collections::HashMap;
 
 use certctl_domain::{
@@ -8,13 +10,12 @@ use certctl_domain::{
     audit::EventCategory,
     certificate::{Certificate, CertificateVersion},
     id::{AgentId, CertificateId, JobId, TargetId},
-    job::{Job, JobEvent, JobStatus, JobType, retry_delay},
+    job::{Job, JobStatus},
     key::KeySpec,
     name::SubjectAltName,
     profile::{ExtendedKeyUsage, Profile},
     secret::Secret,
     target::{Target, TargetType},
-    time::Timestamp,
     validation::{InvalidField, optional_text},
 };
 use certctl_pki::{cert::random_serial, csr::Csr};
@@ -22,8 +23,9 @@ use certctl_repository::{
     Conn, agents, certificates,
     intents::{self, Intent},
     jobs::{self, JobChange, agent},
-    profiles, renewal_policies, targets, transaction, versions,
+    profiles, targets, transaction, versions,
 };
+use certctl_telemetry::ErrorChain;
 use serde_json::{Value, json};
 
 use crate::{
@@ -32,13 +34,12 @@ use crate::{
     config::VerifyDefaults,
     engine::{WAKE_CHANNEL, request},
     error::Expect as _,
-    renewals::{jitter, retry_interval},
     secrets,
     services::{authorise, event, record},
 };
 
-/// Jobs that one poll hands out at the most.
-const POLL_LIMIT: i64 = 100;
+/// Jobs that one poll hands out at the most: as many as an agent can be expected to be done with before their leases run out.
+const POLL_LIMIT: i64 = 20;
 
 /// One thing for an agent to do.
 #[derive(Debug, Clone)]
@@ -84,7 +85,7 @@ pub struct JobReport {
 pub struct AgentCertificate {
     /// Leaf and chain.
     pub certificate_pem: String,
-    /// The private key, only where the server made it and only for the agent of a target of it.
+    /// The private key, only where the server made it and only for an agent that is at work on a deployment of it.
     pub private_key_pem: Option<Secret>,
 }
 
@@ -163,6 +164,7 @@ impl Services {
             }
         }
         let mut items = Vec::with_capacity(found.len());
+        let mut unreadable = Vec::new();
         for job in found {
             let Some(certificate) = job
                 .certificate_id
@@ -183,14 +185,45 @@ impl Services {
                         target.encrypted_config.as_deref(),
                         self.sealer.as_deref(),
                         &place,
-                    )?;
-                    Some((target.target_type, config))
+                    );
+                    match config {
+                        Ok(config) => Some((target.target_type, config)),
+                        Err(error) => {
+                            tracing::error!(job.id = %job.id, target.id = %target.id, error = %ErrorChain(&error),
+                                "the configuration of a target cannot be opened");
+                            unreadable.push(job);
+                            continue;
+                        }
+                    }
                 }
                 None => None,
             };
             items.push(self.item(job, certificate, profile, target));
         }
+        drop(conn);
+        self.fail_unreadable(&unreadable).await?;
         Ok(items)
+    }
+
+    /// Fails deployments whose target's configuration cannot be opened, so that the others are handed out; they are tried again,
+    /// since the right key may be configured by then.
+    async fn fail_unreadable(&self, unreadable: &[Job]) -> Result<(), Error> {
+        const PROBLEM: &str = "the configuration of the target cannot be opened with the encryption key of this server";
+        if unreadable.is_empty() {
+            return Ok(());
+        }
+        let now = self.now();
+        transaction!(self.db, "fail unreadable deployments", conn => {
+            for job in unreadable {
+                let again = report::next_try(conn, job, job.attempts, now).await?;
+                let change = JobChange { id: &job.id, from: JobStatus::Running, to: JobStatus::Failed, error: Some(PROBLEM), next_attempt_at: again, now };
+                if jobs::change(conn, &change).await? {
+                    let details = json!({"status": JobStatus::Failed.as_str(), "error": PROBLEM});
+                    record(conn, event(&Actor::system(), EventCategory::CertLifecycle, "deployment_job_failed", ("job", job.id.as_str()), details, now)).await?;
+                }
+            }
+            Ok::<_, Error>(())
+        })
     }
 
     fn item(
@@ -272,7 +305,8 @@ impl Services {
         Ok(CsrOutcome::Accepted)
     }
 
-    /// The latest version of a certificate, for an agent that deploys it.
+    /// The latest version of a certificate, for an agent that deploys it; with the key that the server made only while one of its
+    /// deployments runs.
     ///
     /// # Errors
     /// [`Error::Forbidden`] without `cert.read`, [`Error::NotYours`] when the certificate is mapped to no target of the agent,
@@ -298,7 +332,10 @@ impl Services {
             .await?
             .ok_or_else(|| Error::not_found("issued version of certificate", certificate))?;
         // Whoever may read certificates reads this one; its key goes only to who speaks for the agent.
-        let sealed = if actor.may(Permission::AgentJobPoll, &Scope::Global) {
+        // Who speaks for it needs the key for a deployment, and at no other time.
+        let sealed = if actor.may(Permission::AgentJobPoll, &Scope::Global)
+            && agent::is_deploying(&mut conn, certificate, id).await?
+        {
             versions::sealed_key(&mut conn, &version.id).await?
         } else {
             None
@@ -356,12 +393,17 @@ impl Services {
             return Err(InvalidField::new("status", "must be Running, Completed or Failed").into());
         };
         let problem = optional_text("error", report.error.as_deref().unwrap_or_default(), 4096)?;
+        let said = report::Said {
+            status,
+            problem: &problem,
+            deploy: report.deploy.as_ref(),
+        };
         let now = self.now();
         let (reported, target_type) = transaction!(self.db, "report job", conn => {
             self.live_agent(conn, actor, id).await?;
             let found = jobs::find(conn, job).await.or_not_found("job", job)?;
             let target_type = self.check_ownership(conn, id, &found).await?;
-            let changed = apply_report(conn, actor, &found, status, &problem, report.deploy.as_ref(), now).await?;
+            let changed = report::apply(conn, actor, id, &found, &said, now).await?;
             Ok::<_, Error>((changed.then_some(found), target_type))
         })?;
         if let (Some(_), Some(kind)) = (reported, target_type) {
@@ -435,112 +477,6 @@ async fn find_waiting(
         )
         .into()),
     }
-}
-
-/// What a report of an agent does to a job. An agent runs the deployments that a poll gave it, and gives up renewals that wait
-/// for its request; that a renewal runs or is complete is for the server alone to say, since it is the server that signs.
-fn reported_event(job: &Job, status: JobStatus) -> Result<JobEvent, Error> {
-    match (job.job_type, job.status, status) {
-        (JobType::Deployment, JobStatus::Running, JobStatus::Completed) => Ok(JobEvent::Complete),
-        (JobType::Deployment, JobStatus::Running, JobStatus::Failed)
-        | (JobType::Renewal | JobType::Issuance, JobStatus::AwaitingCsr, JobStatus::Failed) => {
-            Ok(JobEvent::Fail)
-        }
-        (_, present, _) => Err(Error::Conflict(format!(
-            "a job that is {present} cannot be reported as {status}"
-        ))),
-    }
-}
-
-/// Carries a report out; false when it says what is already so.
-async fn apply_report(
-    conn: &mut Conn,
-    actor: &Actor,
-    job: &Job,
-    status: JobStatus,
-    problem: &str,
-    deploy: Option<&Value>,
-    now: Timestamp,
-) -> Result<bool, Error> {
-    if job.status == status {
-        return Ok(false);
-    }
-    let event_of = reported_event(job, status)?;
-    let to = job
-        .status
-        .transition(event_of)
-        .map_err(|refused| Error::Conflict(refused.to_string()))?;
-    let attempts = job.attempts + u32::from(job.status == JobStatus::AwaitingCsr);
-    let again = match (to, &job.certificate_id) {
-        (JobStatus::Failed, Some(certificate)) if attempts < job.max_attempts => {
-            let certificate = certificates::find(conn, certificate).await?;
-            let policy = renewal_policies::find(conn, &certificate.renewal_policy_id).await?;
-            Some(
-                now + retry_delay(
-                    attempts,
-                    retry_interval(policy.retry_interval_seconds),
-                    jitter(),
-                ),
-            )
-        }
-        _ => None,
-    };
-    let error = (!problem.is_empty()).then_some(problem);
-    let change = JobChange {
-        id: &job.id,
-        from: job.status,
-        to,
-        error,
-        next_attempt_at: again,
-        now,
-    };
-    let changed = match job.status {
-        // Handing a renewal to an agent counts no attempt, so that giving it up must; otherwise it would be tried for ever.
-        JobStatus::AwaitingCsr => agent::give_up_csr(conn, &job.id, error, again, now).await?,
-        _ => jobs::change(conn, &change).await?,
-    };
-    if !changed {
-        return Err(Error::Conflict(
-            "the job changed at the same moment".to_owned(),
-        ));
-    }
-    if let Some(deploy) = deploy.filter(|deploy| deploy.is_object()) {
-        if deploy.to_string().len() > 16_384 {
-            return Err(InvalidField::new("deploy", "is larger than 16 KiB").into());
-        }
-        agent::set_deployment_result(conn, &job.id, deploy).await?;
-    }
-    let action = match (job.job_type, to) {
-        (JobType::Deployment, JobStatus::Completed) => {
-            if let Some(certificate) = &job.certificate_id {
-                certificates::set_deployed(conn, certificate, now).await?;
-            }
-            "deployment_job_completed"
-        }
-        (JobType::Deployment, JobStatus::Failed) => "deployment_job_failed",
-        _ => "job_status_reported",
-    };
-    let details = json!({"status": to.as_str(), "error": error});
-    record(
-        conn,
-        event(
-            actor,
-            EventCategory::CertLifecycle,
-            action,
-            ("job", job.id.as_str()),
-            details,
-            now,
-        ),
-    )
-    .await?;
-    if to == JobStatus::Failed
-        && again.is_none()
-        && job.job_type != JobType::Deployment
-        && let Some(certificate) = &job.certificate_id
-    {
-        jobs::complete::fail_certificates(conn, std::slice::from_ref(certificate), now).await?;
-    }
-    Ok(true)
 }
 
 /// A request that cannot be taken: what is no request is bad input, what is one but not acceptable is refused as such.

@@ -2,7 +2,7 @@
 
 use certctl_domain::{
     id::{AgentId, CertificateId, JobId, TargetId},
-    job::{AGENT_LEASE, Job, JobStatus, VerificationStatus},
+    job::{AGENT_LEASE, Job, JobStatus, JobType, VerificationStatus},
     time::Timestamp,
 };
 use diesel::{
@@ -19,7 +19,8 @@ use crate::{
     types::{At, UtcTimestamp},
 };
 
-/// Takes the deployments that wait for an agent, oldest first, so that no two polls get the same one. They carry a lease
+/// Takes the deployments that wait for an agent and go to targets of its that are in use, oldest first, so that no two polls get
+/// the same one. They carry a lease
 /// without an owner, because the answer that gives them out may be lost while the agent lives on.
 ///
 /// # Errors
@@ -33,10 +34,11 @@ pub async fn claim_deployments(
     // Two ways lead to a job; each is a range of its own index, which one condition with OR would not be.
     let sql = |lock: &str| {
         format!(
-            "WITH own AS (SELECT j.id FROM jobs j WHERE j.agent_id = $1 AND j.status = 'Pending' AND j.type = 'Deployment' \
+            "WITH own AS (SELECT j.id FROM jobs j JOIN deployment_targets t ON t.id = j.target_id WHERE j.agent_id = $1 \
+                    AND t.agent_id = $1 AND t.enabled AND t.retired_at IS NULL AND j.status = 'Pending' AND j.type = 'Deployment' \
                     AND j.scheduled_at <= $2 ORDER BY j.scheduled_at, j.id LIMIT $3 {lock}), \
                 by_target AS (SELECT j.id FROM deployment_targets t JOIN jobs j ON j.target_id = t.id WHERE t.agent_id = $1 \
-                    AND j.agent_id IS NULL AND j.status = 'Pending' AND j.type = 'Deployment' AND j.scheduled_at <= $2 \
+                    AND t.enabled AND t.retired_at IS NULL AND j.agent_id IS NULL AND j.status = 'Pending' AND j.type = 'Deployment' AND j.scheduled_at <= $2 \
                     ORDER BY j.scheduled_at, j.id LIMIT (SELECT $3 - count(*) FROM own) {lock}) \
              UPDATE jobs SET status = 'Running', agent_id = $1, started_at = $2, status_changed_at = $2, attempts = attempts + 1, \
                 next_attempt_at = NULL, lease_owner = NULL, lease_expires_at = $4, lease_token = lease_token + 1 \
@@ -55,12 +57,55 @@ pub async fn claim_deployments(
         .bind::<UtcTimestamp, _>(At(now + AGENT_LEASE))
         .load(c)
         .await)?;
-    let mut jobs = rows
-        .into_iter()
-        .map(TryInto::try_into)
-        .collect::<Result<Vec<Job>, Error>>()?;
+    let mut jobs: Vec<Job> = Vec::with_capacity(rows.len());
+    for row in rows {
+        match row.unreadable() {
+            Some(problem) => super::fail_unreadable(conn, &row, &problem, now).await?,
+            None => jobs.push(row.try_into()?),
+        }
+    }
     jobs.sort_by(|a, b| (a.scheduled_at, &a.id).cmp(&(b.scheduled_at, &b.id)));
     Ok(jobs)
+}
+
+/// Gives an agent that says it is at work on a deployment more time; false when it no longer has it.
+///
+/// # Errors
+/// What the database says.
+pub async fn extend_lease(
+    conn: &mut Conn,
+    job: &JobId,
+    agent: &AgentId,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let row = jobs::table
+        .find(job.as_str())
+        .filter(jobs::status.eq(JobStatus::Running.as_str()))
+        .filter(jobs::kind.eq(JobType::Deployment.as_str()))
+        .filter(jobs::agent_id.eq(agent.as_str()));
+    let changed = on_conn!(conn, c => diesel::update(row)
+        .set(jobs::lease_expires_at.eq(Some(At(now + AGENT_LEASE))))
+        .execute(c)
+        .await)?;
+    Ok(changed == 1)
+}
+
+/// Whether an agent is at work on a deployment of a certificate.
+///
+/// # Errors
+/// What the database says.
+pub async fn is_deploying(
+    conn: &mut Conn,
+    certificate: &CertificateId,
+    agent: &AgentId,
+) -> Result<bool, Error> {
+    let rows = jobs::table
+        .filter(jobs::certificate_id.eq(certificate.as_str()))
+        .filter(jobs::status.eq(JobStatus::Running.as_str()))
+        .filter(jobs::kind.eq(JobType::Deployment.as_str()))
+        .filter(jobs::agent_id.eq(agent.as_str()));
+    let count: i64 = on_conn!(conn, c => rows.count().get_result(c).await)?;
+    Ok(count > 0)
 }
 
 /// Whether anything waits for an agent; asked before a claim, so that an idle poll writes nothing.
@@ -79,10 +124,11 @@ pub async fn has_deployments(
     }
     let sql = dialect(
         conn,
-        "SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE agent_id = $1 AND status = 'Pending' AND type = 'Deployment' \
-                AND scheduled_at <= $2 LIMIT 1) AS own) \
+        "SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs j JOIN deployment_targets t ON t.id = j.target_id \
+                WHERE j.agent_id = $1 AND t.agent_id = $1 AND t.enabled AND t.retired_at IS NULL AND j.status = 'Pending' \
+                AND j.type = 'Deployment' AND j.scheduled_at <= $2 LIMIT 1) AS own) \
             + (SELECT count(*) FROM (SELECT 1 FROM jobs j JOIN deployment_targets t ON t.id = j.target_id \
-                WHERE t.agent_id = $1 AND j.agent_id IS NULL AND j.status = 'Pending' AND j.type = 'Deployment' \
+                WHERE t.agent_id = $1 AND t.enabled AND t.retired_at IS NULL AND j.agent_id IS NULL AND j.status = 'Pending' AND j.type = 'Deployment' \
                 AND j.scheduled_at <= $2 LIMIT 1) AS by_target) AS found",
     );
     let row: Found = on_conn!(conn, c => diesel::sql_query(sql)

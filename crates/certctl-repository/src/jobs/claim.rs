@@ -1,7 +1,7 @@
 //! Taking jobs up: claims with leases and fencing tokens, their recovery, retries and time-outs. Each is one statement over all
 //! rows it concerns.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use certctl_domain::{
     id::{CertificateId, JobId},
@@ -38,7 +38,9 @@ struct ClaimRow {
     lease_token: i64,
 }
 
-/// Takes up to `limit` jobs that are due, oldest first, never one that an agent runs. The attempt is counted.
+/// Takes up to `limit` jobs that are due, oldest first, never a deployment to a target, since every target has an agent. The
+/// attempt is counted. A row that says what this build does not know fails for good and is left out (scheduler §5): it must not
+/// stand in the way of the others.
 ///
 /// # Errors
 /// What the database says.
@@ -50,7 +52,7 @@ pub async fn claim(
     now: Timestamp,
 ) -> Result<Vec<ClaimedJob>, Error> {
     const DUE: &str = "SELECT id FROM jobs \
-        WHERE status = 'Pending' AND (type <> 'Deployment' OR agent_id IS NULL) AND scheduled_at <= $1 \
+        WHERE status = 'Pending' AND (type <> 'Deployment' OR target_id IS NULL) AND scheduled_at <= $1 \
         ORDER BY scheduled_at, id LIMIT $4";
     // The state stands in the outer WHERE too, so that whoever waited for a row looks at it again.
     let update = |picked: &str| {
@@ -72,15 +74,16 @@ pub async fn claim(
         .bind::<BigInt, _>(limit)
         .load(c)
         .await)?;
-    let mut claimed = rows
-        .into_iter()
-        .map(|row| {
-            Ok(ClaimedJob {
+    let mut claimed = Vec::with_capacity(rows.len());
+    for row in rows {
+        match row.job.unreadable() {
+            Some(problem) => super::fail_unreadable(conn, &row.job, &problem, now).await?,
+            None => claimed.push(ClaimedJob {
                 job: row.job.try_into()?,
                 token: row.lease_token,
-            })
-        })
-        .collect::<Result<Vec<_>, Error>>()?;
+            }),
+        }
+    }
     claimed.sort_by(|a, b| (a.job.scheduled_at, &a.job.id).cmp(&(b.job.scheduled_at, &b.job.id)));
     Ok(claimed)
 }
@@ -107,6 +110,37 @@ pub async fn extend_leases(
     Ok(
         on_conn!(conn, c => RunQueryDsl::execute(diesel::update(rows).set(jobs::lease_expires_at.eq(Some(At(now + lease)))), c).await)?,
     )
+}
+
+/// Of jobs that were claimed, those that are still held by their tokens; nobody else ends them until the transaction does.
+///
+/// # Errors
+/// What the database says.
+pub async fn still_held(conn: &mut Conn, claimed: &[(JobId, i64)]) -> Result<Vec<JobId>, Error> {
+    use diesel::{ExpressionMethods as _, QueryDsl as _};
+
+    use crate::schema::jobs;
+    let ids: Vec<&str> = claimed.iter().map(|(id, _)| id.as_str()).collect();
+    let tokens: HashMap<&str, i64> = claimed
+        .iter()
+        .map(|(id, token)| (id.as_str(), *token))
+        .collect();
+    let running = jobs::table
+        .filter(jobs::id.eq_any(&ids))
+        .filter(jobs::status.eq("Running"))
+        .select((jobs::id, jobs::lease_token))
+        // One order for all, so that two of them do not wait for each other.
+        .order(jobs::id);
+    let rows: Vec<(String, i64)> = on_conn!(conn,
+        pg c => RunQueryDsl::load(running.for_update(), c).await,
+        // The one writer of SQLite has the whole database to itself.
+        sqlite c => RunQueryDsl::load(running, c).await,
+    )?;
+    Ok(rows
+        .into_iter()
+        .filter(|(id, token)| tokens.get(id.as_str()) == Some(token))
+        .map(|(id, _)| JobId::from_stored(id))
+        .collect())
 }
 
 /// Gives a holder's running jobs back without counting the attempt; for a shutdown.
@@ -172,6 +206,14 @@ macro_rules! swept {
     };
 }
 
+/// The agent a deployment goes to by now: its target may have moved to another one since.
+macro_rules! present_agent {
+    () => {
+        "CASE WHEN type = 'Deployment' THEN COALESCE((SELECT t.agent_id FROM deployment_targets t WHERE t.id = jobs.target_id), agent_id) \
+            ELSE agent_id END"
+    };
+}
+
 /// Takes running jobs from holders whose lease ran out: due again while attempts are left, failed otherwise.
 ///
 /// # Errors
@@ -182,7 +224,10 @@ pub async fn recover(conn: &mut Conn, now: Timestamp) -> Result<Vec<Swept>, Erro
         concat!(
             "UPDATE jobs SET status = CASE WHEN attempts < max_attempts THEN 'Pending' ELSE 'Failed' END, \
                 completed_at = CASE WHEN attempts < max_attempts THEN NULL ELSE $1 END, \
-                last_error = 'the worker that held this job died', status_changed_at = $1, lease_owner = NULL, lease_expires_at = NULL \
+                last_error = 'the worker that held this job died', status_changed_at = $1, lease_owner = NULL, lease_expires_at = NULL, \
+                agent_id = ",
+            present_agent!(),
+            " \
              WHERE status = 'Running' AND lease_expires_at < $1",
             swept!()
         ),
@@ -192,25 +237,42 @@ pub async fn recover(conn: &mut Conn, now: Timestamp) -> Result<Vec<Swept>, Erro
     Ok(rows.into_iter().map(Into::into).collect())
 }
 
+/// What a look at failed jobs came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Retried {
+    /// Jobs that are due again.
+    pub due: Vec<Swept>,
+    /// Certificates of renewals that are never tried again, since a newer one was made.
+    pub superseded: Vec<CertificateId>,
+}
+
 /// Makes failed jobs due again whose time has come and that have attempts left. A renewal is left alone while another one of
 /// the same certificate is open, and is never tried again once a newer one was made: whatever came of that one counts.
 ///
 /// # Errors
 /// What the database says.
-pub async fn retry_due(conn: &mut Conn, now: Timestamp) -> Result<Vec<Swept>, Error> {
+pub async fn retry_due(conn: &mut Conn, now: Timestamp) -> Result<Retried, Error> {
+    #[derive(QueryableByName)]
+    struct Given {
+        #[diesel(sql_type = Nullable<Text>)]
+        certificate_id: Option<String>,
+    }
     // Without this, two failed renewals of one certificate would both become open, which the unique index refuses for all.
     let superseded = dialect(
         conn,
         "UPDATE jobs SET next_attempt_at = NULL \
          WHERE status = 'Failed' AND next_attempt_at <= $1 AND type IN ('Renewal', 'Issuance') AND EXISTS (\
             SELECT 1 FROM jobs AS newer WHERE newer.certificate_id = jobs.certificate_id AND newer.type IN ('Renewal', 'Issuance') \
-                AND (newer.created_at, newer.id) > (jobs.created_at, jobs.id))",
+                AND (newer.created_at, newer.id) > (jobs.created_at, jobs.id)) RETURNING certificate_id",
     );
-    on_conn!(conn, c => diesel::sql_query(superseded).bind::<UtcTimestamp, _>(At(now)).execute(c).await)?;
+    let superseded: Vec<Given> = on_conn!(conn, c => diesel::sql_query(superseded).bind::<UtcTimestamp, _>(At(now)).load(c).await)?;
     let sql = dialect(
         conn,
         concat!(
-            "UPDATE jobs SET status = 'Pending', status_changed_at = $1, scheduled_at = $1, next_attempt_at = NULL, completed_at = NULL \
+            "UPDATE jobs SET status = 'Pending', status_changed_at = $1, scheduled_at = $1, next_attempt_at = NULL, completed_at = NULL, \
+                agent_id = ",
+            present_agent!(),
+            " \
              WHERE status = 'Failed' AND next_attempt_at <= $1 AND attempts < max_attempts \
                 AND (type NOT IN ('Renewal', 'Issuance') OR NOT EXISTS (SELECT 1 FROM jobs AS other \
                     WHERE other.certificate_id = jobs.certificate_id AND other.type IN ('Renewal', 'Issuance') \
@@ -220,7 +282,14 @@ pub async fn retry_due(conn: &mut Conn, now: Timestamp) -> Result<Vec<Swept>, Er
     );
     let rows: Vec<SweptRow> =
         on_conn!(conn, c => diesel::sql_query(sql).bind::<UtcTimestamp, _>(At(now)).load(c).await)?;
-    Ok(rows.into_iter().map(Into::into).collect())
+    Ok(Retried {
+        due: rows.into_iter().map(Into::into).collect(),
+        superseded: superseded
+            .into_iter()
+            .filter_map(|row| row.certificate_id)
+            .map(CertificateId::from_stored)
+            .collect(),
+    })
 }
 
 /// Fails jobs that have waited in a state since before `since`, for good.

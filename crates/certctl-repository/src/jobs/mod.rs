@@ -52,6 +52,48 @@ pub(crate) const COLUMNS: &str = "id, type AS kind, certificate_id, target_id, a
     scheduled_at, started_at, completed_at, created_at, status_changed_at, next_attempt_at, verification_status, verified_at, \
     expected_fingerprint, verification_fingerprint, verification_error";
 
+impl JobRow {
+    /// What of it this build does not know, by the name of the column.
+    fn unreadable(&self) -> Option<String> {
+        let kind = JobType::parse(&self.kind)
+            .err()
+            .map(|error| format!("type: {error}"));
+        let verification = || {
+            VerificationStatus::parse(&self.verification_status)
+                .err()
+                .map(|error| format!("verification_status: {error}"))
+        };
+        kind.or_else(verification)
+    }
+}
+
+/// Fails a job for good whose row cannot be read; its certificate with it, where it was its renewal.
+async fn fail_unreadable(
+    conn: &mut Conn,
+    row: &JobRow,
+    problem: &str,
+    now: Timestamp,
+) -> Result<(), Error> {
+    on_conn!(conn, c => diesel::update(jobs::table.find(row.id.as_str()))
+        .set((
+            jobs::status.eq(JobStatus::Failed.as_str()),
+            jobs::last_error.eq(Some(problem)),
+            jobs::next_attempt_at.eq(None::<At>),
+            jobs::status_changed_at.eq(At(now)),
+            jobs::completed_at.eq(Some(At(now))),
+            jobs::lease_owner.eq(None::<&str>),
+            jobs::lease_expires_at.eq(None::<At>),
+        ))
+        .execute(c)
+        .await)?;
+    match &row.certificate_id {
+        Some(id) => {
+            complete::fail_certificates(conn, &[CertificateId::from_stored(id.clone())], now).await
+        }
+        None => Ok(()),
+    }
+}
+
 impl TryFrom<JobRow> for Job {
     type Error = Error;
 

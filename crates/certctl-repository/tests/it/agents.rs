@@ -49,15 +49,22 @@ db_tests! {
         twin.name.clone_from(&one.name);
         let taken = tx!(db, conn => agents::insert(conn, &twin, "hash-twin").await);
         assert!(matches!(taken, Err(Error::AlreadyExists)), "{taken:?}");
-        let mut changed = one.clone();
+        // A heartbeat that came in after the agent was read is not lost with its retirement.
+        assert_eq!(beats(&db, &[beat("ag-new", START + Duration::from_secs(9), "9.9.9")]).await, 1);
+        let mut changed = agent(&db, "ag-new").await;
+        assert_eq!((changed.version.as_str(), changed.last_heartbeat_at), ("9.9.9", Some(START + Duration::from_secs(9))));
+        tx!(db, conn => agents::retire(conn, &one.id, Some("replaced"), START).await).unwrap();
         changed.retired_at = Some(START);
         changed.retired_reason = Some("replaced".into());
-        changed.last_heartbeat_at = None;
-        tx!(db, conn => agents::update(conn, &changed).await).unwrap();
-        assert_eq!(agents::find(reader!(db), &one.id).await.unwrap(), changed);
+        assert_eq!(agent(&db, "ag-new").await, changed);
+        for locked in [tx!(db, conn => agents::lock_shared(conn, &one.id).await), tx!(db, conn => agents::find_for_update(conn, &one.id).await)] {
+            assert_eq!(locked.unwrap(), changed);
+        }
         // Its key is not among the columns that are written.
         assert!(agents::find_by_key_hash(reader!(db), "hash-new").await.unwrap().is_some());
-        let absent = tx!(db, conn => agents::update(conn, &twin).await);
+        let absent = tx!(db, conn => agents::retire(conn, &twin.id, None, START).await);
+        assert!(matches!(absent, Err(Error::NotFound)), "{absent:?}");
+        let absent = tx!(db, conn => agents::lock_shared(conn, &twin.id).await);
         assert!(matches!(absent, Err(Error::NotFound)), "{absent:?}");
     }
 
@@ -84,8 +91,8 @@ db_tests! {
             tx!(db, conn => agents::insert(conn, &one, id).await).unwrap();
         }
         let mut retired = agent(&db, "ag-2").await;
+        tx!(db, conn => agents::retire(conn, &retired.id, None, START).await).unwrap();
         retired.retired_at = Some(START);
-        tx!(db, conn => agents::update(conn, &retired).await).unwrap();
         let now = START + Duration::from_micros(1_000_001);
         let mut full = beat("ag-1", now, "2.0.0");
         full.report = AgentReport {
@@ -130,6 +137,30 @@ db_tests! {
         ] {
             assert_eq!(agent(&db, id).await.status, status, "{id}");
         }
+    }
+
+    async fn an_agent_that_is_being_referred_to_is_not_retired_meanwhile(db: TestDb) {
+        let basics = db.seed_basics().await;
+        let (other, id) = (db.db(), basics.agent.clone());
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let holder = tokio::spawn(async move {
+            let mut tell = Some(tell);
+            let target = entities::target("tgt-new", &id);
+            tx!(other, conn => {
+                agents::lock_shared(conn, &id).await?;
+                if let Some(tell) = tell.take() { let _ = tell.send(()); }
+                // The other one stands at the lock by now, or comes to it later; it is behind this insert either way.
+                tokio::task::yield_now().await;
+                targets::insert(conn, &target).await
+            }).unwrap();
+        });
+        told.await.unwrap();
+        let counted = tx!(db, conn => {
+            agents::find_for_update(conn, &basics.agent).await?;
+            agents::dependencies(conn, &basics.agent).await
+        }).unwrap();
+        assert_eq!(counted.active_targets, 2);
+        holder.await.unwrap();
     }
 
     async fn what_depends_on_an_agent_is_counted(db: TestDb) {

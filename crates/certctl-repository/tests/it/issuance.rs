@@ -48,6 +48,24 @@ db_tests! {
             let refused = tx!(db, conn => intents::insert_all(conn, std::slice::from_ref(&second)).await);
             assert!(matches!(refused, Err(Error::AlreadyExists)), "{refused:?}");
         }
+        // Where another worker was first, its intent stays.
+        tx!(db, conn => intents::insert_absent(conn, &[intent("job-1", "c3")]).await).unwrap();
+        assert_eq!(intents::find_many(reader!(db), &ids[1..2]).await.unwrap(), both[..1]);
+        let taken = tx!(db, conn => { intents::delete_many(conn, &ids[..1]).await?; intents::insert_absent(conn, &[intent("job-2", "a1")]).await });
+        assert!(matches!(taken, Err(Error::AlreadyExists)), "{taken:?}");
+        // Of those, the ones whose jobs have ended are over; one that is tried again is not.
+        let certificates = [basics.certificate.clone()];
+        for (columns, over) in [
+            ("status = 'Pending'", 0), ("status = 'Running'", 0), ("status = 'Completed'", 0), ("status = 'Cancelled'", 1),
+            ("status = 'Failed'", 1), ("status = 'Failed', attempts = 1, next_attempt_at = created_at", 0), ("status = 'Failed', attempts = 3", 1),
+        ] {
+            crate::jobs::set(&db, "job-1", columns).await;
+            let found = intents::unfinished(reader!(db), &certificates).await.unwrap();
+            assert_eq!(found.len(), over, "{columns}");
+            assert!(found.iter().all(|one| one.job_id.as_str() == "job-1" && one.serial_number == serial("a1") && one.certificate_id == basics.certificate));
+        }
+        tx!(db, conn => intents::delete_many(conn, &ids[1..2]).await).unwrap();
+        assert!(intents::find_many(reader!(db), &ids[1..2]).await.unwrap().is_empty());
         let orphan = intent("job-x", "d4");
         let refused = tx!(db, conn => intents::insert_all(conn, std::slice::from_ref(&orphan)).await);
         assert!(matches!(refused, Err(Error::Reference)), "{refused:?}");

@@ -30,11 +30,13 @@ db_tests! {
     async fn an_agent_takes_its_own_deployments_and_those_of_its_targets(db: TestDb) {
         let basics = db.seed_basics().await;
         let other = entities::agent("ag-other");
-        tx!(db, conn => agents::insert(conn, &other, "h").await).unwrap();
+        let its = entities::target("tgt-other", &other.id);
+        tx!(db, conn => { agents::insert(conn, &other, "h").await?; targets::insert(conn, &its).await }).unwrap();
         let with = |id, agent| entities::deployment(id, &basics.certificate, &basics.target, agent);
         let later = NewJob { created_at: START + 9 * SECOND, ..with("job-later", Some(&basics.agent)) };
         let early = NewJob { created_at: START - SECOND, ..with("job-target", None) };
-        insert(&db, &[with("job-own", Some(&basics.agent)), with("job-other", Some(&other.id)), early, later]).await;
+        insert(&db, &[with("job-own", Some(&basics.agent)), early, later]).await;
+        insert(&db, &[entities::deployment("job-other", &basics.certificate, &its.id, Some(&other.id))]).await;
         insert(&db, &[validation("job-v", &basics.certificate)]).await;
         let has = |agent: AgentId| {
             let db = db.db();
@@ -55,6 +57,33 @@ db_tests! {
         assert_eq!(lost.iter().filter(|one| one.status == "Pending").count(), 2);
         assert_eq!(take(&db, &basics.agent, 100).await, ["job-target", "job-own"]);
         assert_eq!(take(&db, &other.id, 100).await, ["job-other"]);
+    }
+
+    async fn targets_that_moved_or_are_out_of_use_get_nothing(db: TestDb) {
+        let basics = db.seed_basics().await;
+        let next = entities::agent("ag-next");
+        tx!(db, conn => agents::insert(conn, &next, "hash-next").await).unwrap();
+        let now = START + SECOND;
+        let own = |id| entities::deployment(id, &basics.certificate, &basics.target, Some(&basics.agent));
+        let bare = |id| entities::deployment(id, &basics.certificate, &basics.target, None);
+        insert(&db, &[own("job-own"), bare("job-target")]).await;
+        for columns in ["agent_id = 'ag-next'", "enabled = false", "retired_at = created_at"] {
+            db.execute(&format!("UPDATE deployment_targets SET {columns} WHERE id = 'tgt-web'")).await.unwrap();
+            // The job without an agent goes with its target; the other one is given away when it is tried again.
+            let of = if columns.starts_with("agent_id") { &basics.agent } else { &next.id };
+            assert!(!agent::has_deployments(reader!(db), &basics.agent, now).await.unwrap(), "{columns}");
+            assert_eq!(take(&db, of, 10).await, Vec::<String>::new(), "{columns}");
+        }
+        db.execute("UPDATE deployment_targets SET agent_id = 'ag-web', enabled = true, retired_at = NULL WHERE id = 'tgt-web'").await.unwrap();
+        assert!(agent::has_deployments(reader!(db), &basics.agent, now).await.unwrap());
+        assert_eq!(take(&db, &basics.agent, 10).await, ["job-own", "job-target"]);
+        assert!(agent::is_deploying(reader!(db), &basics.certificate, &basics.agent).await.unwrap());
+        assert!(!agent::is_deploying(reader!(db), &basics.certificate, &next.id).await.unwrap());
+        let late = START + Duration::from_secs(3600);
+        assert!(!tx!(db, conn => agent::extend_lease(conn, &JobId::from_stored("job-own".into()), &next.id, late).await).unwrap());
+        assert!(tx!(db, conn => agent::extend_lease(conn, &JobId::from_stored("job-own".into()), &basics.agent, late).await).unwrap());
+        let lost = tx!(db, conn => certctl_repository::jobs::claim::recover(conn, late).await).unwrap();
+        assert_eq!(lost.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["job-target"]);
     }
 
     async fn the_limit_counts_both_ways_together(db: TestDb) {

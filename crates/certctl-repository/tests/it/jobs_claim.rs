@@ -46,14 +46,40 @@ db_tests! {
     async fn an_agents_deployments_are_never_taken_by_the_server(db: TestDb) {
         let basics = db.seed_basics().await;
         let with = |id, agent| entities::deployment(id, &basics.certificate, &basics.target, agent);
-        insert(&db, &[with("job-agent", Some(&basics.agent)), with("job-server", None)]).await;
+        let lost = NewJob { target_id: None, ..with("job-server", Some(&basics.agent)) };
+        insert(&db, &[with("job-agent", Some(&basics.agent)), with("job-target", None), lost]).await;
         for status in ["AwaitingCSR", "AwaitingApproval", "Running", "Completed", "Failed", "Cancelled"] {
             let id = format!("job-{}", status.to_lowercase());
             insert(&db, &[validation(&id, &basics.certificate)]).await;
             set(&db, &id, &format!("status = '{status}'")).await;
         }
         assert_eq!(ids(&claim(&db, "w1", 100, SECOND).await), ["job-server"]);
-        assert_eq!(job(&db, "job-agent").await.status, JobStatus::Pending);
+        for id in ["job-agent", "job-target"] {
+            assert_eq!(job(&db, id).await.status, JobStatus::Pending, "{id}");
+        }
+    }
+
+    async fn a_row_that_cannot_be_read_fails_and_the_others_are_taken(db: TestDb) {
+        let basics = db.seed_basics().await;
+        insert(&db, &["job-1", "job-2", "job-3"].map(|id| validation(id, &basics.certificate))).await;
+        set(&db, "job-1", "type = 'Discovery'").await;
+        set(&db, "job-2", "verification_status = 'perhaps'").await;
+        assert_eq!(ids(&claim(&db, "w1", 10, SECOND).await), ["job-3"]);
+        let rows = db.texts("SELECT id || ' ' || status || ' ' || COALESCE(last_error, '-') AS value FROM jobs \
+            WHERE next_attempt_at IS NULL AND lease_expires_at IS NULL ORDER BY id").await;
+        assert_eq!(rows.len(), 2, "{rows:?}");
+        assert!(rows[0].starts_with("job-1 Failed type: "), "{rows:?}");
+        assert!(rows[1].starts_with("job-2 Failed verification_status: "), "{rows:?}");
+    }
+
+    async fn who_still_holds_a_job_is_told_by_its_token(db: TestDb) {
+        let basics = db.seed_basics().await;
+        insert(&db, &["job-1", "job-2"].map(|id| validation(id, &basics.certificate))).await;
+        let claimed: Vec<_> = claim(&db, "w1", 10, SECOND).await.into_iter().map(|(id, token)| (certctl_domain::id::JobId::from_stored(id), token)).collect();
+        assert_eq!(tx!(db, conn => claim::still_held(conn, &claimed).await).unwrap().len(), 2);
+        set(&db, "job-1", "lease_token = lease_token + 1").await;
+        set(&db, "job-2", "status = 'Cancelled'").await;
+        assert!(tx!(db, conn => claim::still_held(conn, &claimed).await).unwrap().is_empty());
     }
 
     async fn eight_claimers_take_each_of_two_hundred_jobs_once(db: TestDb) {

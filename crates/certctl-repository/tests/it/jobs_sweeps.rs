@@ -28,7 +28,9 @@ async fn fail(db: &TestDb, ids: &[&str]) {
 }
 
 async fn retry(db: &TestDb, now: Timestamp) -> Vec<claim::Swept> {
-    tx!(db, conn => claim::retry_due(conn, now).await).unwrap()
+    tx!(db, conn => claim::retry_due(conn, now).await)
+        .unwrap()
+        .due
 }
 
 db_tests! {
@@ -101,6 +103,23 @@ db_tests! {
         assert!(retry(&db, START + HOUR).await.is_empty());
         let old = job(&db, "job-old").await;
         assert_eq!((old.status, old.next_attempt_at), (JobStatus::Failed, None));
+    }
+
+    async fn a_deployment_that_is_tried_again_goes_to_the_agent_its_target_has_by_then(db: TestDb) {
+        let basics = db.seed_basics().await;
+        let next = entities::agent("ag-next");
+        tx!(db, conn => agents::insert(conn, &next, "hash-next").await).unwrap();
+        let with = |id| entities::deployment(id, &basics.certificate, &basics.target, Some(&basics.agent));
+        insert(&db, &[with("job-lost"), with("job-failed")]).await;
+        tx!(db, conn => certctl_repository::jobs::agent::claim_deployments(conn, &basics.agent, 10, START).await).unwrap();
+        fail(&db, &["job-failed"]).await;
+        db.execute("UPDATE deployment_targets SET agent_id = 'ag-next' WHERE id = 'tgt-web'").await.unwrap();
+        let now = START + HOUR;
+        assert_eq!(ids(&tx!(db, conn => claim::recover(conn, now).await).unwrap()), ["job-lost"]);
+        assert_eq!(ids(&retry(&db, now).await), ["job-failed"]);
+        for id in ["job-lost", "job-failed"] {
+            assert_eq!(job(&db, id).await.agent_id.as_ref(), Some(&next.id), "{id}");
+        }
     }
 
     async fn jobs_that_wait_too_long_fail_for_good(db: TestDb) {

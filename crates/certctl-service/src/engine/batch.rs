@@ -1,27 +1,21 @@
 //! One batch of claimed jobs on its way: read, prepare, record, sign, store.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use certctl_domain::{
     access::Actor,
     audit::{AuditEvent, EventCategory},
     certificate::{Certificate, CertificateVersion},
     id::{
-        AgentId, CertificateId, CertificateVersionId, IssuerId, JobId, ProfileId, RenewalPolicyId,
-        TargetId,
+        AgentId, CertificateId, CertificateVersionId, JobId, ProfileId, RenewalPolicyId, TargetId,
     },
-    issuer::IssuerType,
     job::{JobType, retry_delay},
-    key::KeySpec,
-    ports::issuer::{IssuanceRequest, IssuedCertificate, IssuerError},
+    ports::issuer::{IssuanceRequest, IssuedCertificate},
     profile::Profile,
     renewal_policy::{RenewalPolicy, renew_at},
     time::Timestamp,
 };
-use certctl_pki::{
-    cert::random_serial,
-    key::{PrivateKey, PublicKey},
-};
+use certctl_pki::key::PublicKey;
 use certctl_repository::{
     audit_events, certificates,
     intents::{self, Intent},
@@ -32,29 +26,26 @@ use certctl_repository::{
     },
     profiles, renewal_policies, transaction,
 };
-use certctl_telemetry::ErrorChain;
 use serde_json::json;
 
-use super::{Pass, ended, key_place, request};
+use super::{Pass, ended, prepare, sign};
 use crate::{
     Error, Services,
-    config::KeygenMode,
-    issuers::registry::ConnectError,
     renewals::{deployment, jitter, retry_interval},
     services::event,
 };
 
 /// Everything the jobs of a batch refer to.
-struct Context {
-    certificates: HashMap<CertificateId, Certificate>,
+pub(super) struct Context {
+    pub(super) certificates: HashMap<CertificateId, Certificate>,
     profiles: HashMap<ProfileId, Profile>,
     policies: HashMap<RenewalPolicyId, RenewalPolicy>,
-    intents: HashMap<JobId, Intent>,
-    deployments: HashMap<CertificateId, Vec<(TargetId, AgentId)>>,
+    pub(super) intents: HashMap<JobId, Intent>,
+    pub(super) deployments: HashMap<CertificateId, Vec<(TargetId, AgentId)>>,
 }
 
 impl Context {
-    fn profile(&self, certificate: &Certificate) -> Option<&Profile> {
+    pub(super) fn profile(&self, certificate: &Certificate) -> Option<&Profile> {
         certificate
             .profile_id
             .as_ref()
@@ -67,33 +58,36 @@ impl Context {
 }
 
 /// A job with what is to be signed for it.
-struct Prepared {
-    claimed: ClaimedJob,
-    intent: Intent,
-    request: IssuanceRequest,
-}
-
-/// A job that the server makes a key for.
-struct Keyless {
-    claimed: ClaimedJob,
-    issuer_id: IssuerId,
-    spec: KeySpec,
-    wanted: request::Wanted,
+pub(super) struct Prepared {
+    pub(super) claimed: ClaimedJob,
+    pub(super) intent: Intent,
+    pub(super) request: IssuanceRequest,
 }
 
 /// A job that ends badly.
-struct Failed {
-    claimed: ClaimedJob,
-    problem: String,
-    retryable: bool,
+pub(super) struct Failed {
+    pub(super) claimed: ClaimedJob,
+    pub(super) problem: String,
+    pub(super) retryable: bool,
+}
+
+impl Failed {
+    /// One that trying again does not help.
+    pub(super) fn permanent(claimed: ClaimedJob, problem: impl Into<String>) -> Self {
+        Self {
+            claimed,
+            problem: problem.into(),
+            retryable: false,
+        }
+    }
 }
 
 /// What a batch comes to.
 #[derive(Default)]
-struct Outcome {
-    issued: Vec<(Prepared, IssuedCertificate)>,
-    failed: Vec<Failed>,
-    handed: Vec<(JobId, i64, Option<&'static str>)>,
+pub(super) struct Outcome {
+    pub(super) issued: Vec<(Prepared, IssuedCertificate)>,
+    pub(super) failed: Vec<Failed>,
+    pub(super) handed: Vec<(JobId, i64, Option<&'static str>)>,
 }
 
 /// Works a batch off.
@@ -104,8 +98,8 @@ pub(super) async fn run(services: &Services, batch: Vec<ClaimedJob>) -> Result<P
         .into_iter()
         .partition(|one| matches!(one.job.job_type, JobType::Renewal | JobType::Issuance));
     outcome.failed.extend(others.into_iter().map(refuse_other));
-    let prepared = prepare(services, &context, renewals, &mut outcome).await?;
-    sign(services, prepared, &mut outcome).await;
+    let prepared = prepare::prepare(services, &context, renewals, &mut outcome).await?;
+    sign::sign(services, prepared, &mut outcome).await;
     store(services, &context, outcome).await
 }
 
@@ -115,11 +109,7 @@ fn refuse_other(claimed: ClaimedJob) -> Failed {
         JobType::Deployment => "the target has no agent that could deploy to it",
         _ => "no worker of this server runs jobs of this type",
     };
-    Failed {
-        claimed,
-        problem: problem.to_owned(),
-        retryable: false,
-    }
+    Failed::permanent(claimed, problem)
 }
 
 async fn read(services: &Services, batch: &[ClaimedJob]) -> Result<Context, Error> {
@@ -168,225 +158,6 @@ async fn read(services: &Services, batch: &[ClaimedJob]) -> Result<Context, Erro
     })
 }
 
-/// Decides what each renewal needs: a recorded request is signed, an agent is asked for one, or the server makes a key. What is
-/// new is recorded before anything is signed.
-async fn prepare(
-    services: &Services,
-    context: &Context,
-    renewals: Vec<ClaimedJob>,
-    outcome: &mut Outcome,
-) -> Result<Vec<Prepared>, Error> {
-    let now = services.now();
-    let mut ready = Vec::with_capacity(renewals.len());
-    let mut keyless = Vec::new();
-    for claimed in renewals {
-        let Some(certificate) = claimed
-            .job
-            .certificate_id
-            .as_ref()
-            .and_then(|id| context.certificates.get(id))
-        else {
-            outcome.failed.push(Failed {
-                claimed,
-                problem: "the certificate is gone".to_owned(),
-                retryable: false,
-            });
-            continue;
-        };
-        match context.intents.get(&claimed.job.id) {
-            // Where there is an intent, a worker that died may have had it signed: it is signed again, and recorded as revoked.
-            None if ended::has_ended(certificate.status) => {
-                let problem = format!("the certificate is {}", certificate.status);
-                outcome.failed.push(Failed {
-                    claimed,
-                    problem,
-                    retryable: false,
-                });
-            }
-            Some(intent) => ready.push((claimed, intent.clone())),
-            None if services.config.keygen_mode == KeygenMode::Agent => {
-                let hint = (!context.deployments.contains_key(&certificate.id))
-                    .then_some("no agent-bound target");
-                if hint.is_some() {
-                    tracing::warn!(job.id = %claimed.job.id, certificate.id = %certificate.id, "no agent-bound target; an operator may submit a request");
-                }
-                outcome.handed.push((claimed.job.id, claimed.token, hint));
-            }
-            None => {
-                let profile = context.profile(certificate);
-                let spec = profile.map_or(KeySpec::EcdsaP256, Profile::key_spec);
-                match request::Wanted::of(certificate, profile) {
-                    Ok(wanted) => keyless.push(Keyless {
-                        claimed,
-                        issuer_id: certificate.issuer_id.clone(),
-                        spec,
-                        wanted,
-                    }),
-                    Err(error) => outcome.failed.push(Failed {
-                        claimed,
-                        problem: error.to_string(),
-                        retryable: false,
-                    }),
-                }
-            }
-        }
-    }
-    let made = make_intents(services, keyless, now, outcome).await?;
-    let new: Vec<Intent> = made.iter().map(|(_, intent)| intent.clone()).collect();
-    if !new.is_empty() {
-        transaction!(services.db, "record intents", conn => {
-            Ok::<_, Error>(intents::insert_all(conn, &new).await?)
-        })?;
-    }
-    ready.extend(made);
-    let mut prepared = Vec::with_capacity(ready.len());
-    for (claimed, intent) in ready {
-        match request::build(&intent) {
-            Ok(request) => prepared.push(Prepared {
-                claimed,
-                intent,
-                request,
-            }),
-            Err(error) => outcome.failed.push(Failed {
-                claimed,
-                problem: error.to_string(),
-                retryable: false,
-            }),
-        }
-    }
-    Ok(prepared)
-}
-
-/// Makes keys and serial numbers, away from the threads that serve requests.
-async fn make_intents(
-    services: &Services,
-    keyless: Vec<Keyless>,
-    now: Timestamp,
-    outcome: &mut Outcome,
-) -> Result<Vec<(ClaimedJob, Intent)>, Error> {
-    if keyless.is_empty() {
-        return Ok(Vec::new());
-    }
-    let Some(sealer) = services.sealer.clone() else {
-        let problem =
-            "a key made by the server cannot be stored without CERTCTL_CONFIG_ENCRYPTION_KEY";
-        outcome
-            .failed
-            .extend(keyless.into_iter().map(|Keyless { claimed, .. }| Failed {
-                claimed,
-                problem: problem.to_owned(),
-                retryable: false,
-            }));
-        return Ok(Vec::new());
-    };
-    tokio::task::spawn_blocking(move || {
-        keyless
-            .into_iter()
-            .map(
-                |Keyless {
-                     claimed,
-                     issuer_id,
-                     spec,
-                     wanted,
-                 }| {
-                    let key = PrivateKey::generate(spec)?;
-                    let serial_number = random_serial()?;
-                    let sealed = sealer
-                        .seal(&key_place(&serial_number), key.to_pem().expose().as_bytes())?;
-                    let intent = Intent {
-                        job_id: claimed.job.id.clone(),
-                        issuer_id,
-                        serial_number,
-                        not_before: now.truncated_to_seconds(),
-                        spki: key.spki_der().to_vec(),
-                        request: wanted.to_json(),
-                        csr_pem: String::new(),
-                        sealed_key: Some(sealed),
-                        created_at: now,
-                    };
-                    Ok((claimed, intent))
-                },
-            )
-            .collect::<Result<Vec<_>, Error>>()
-    })
-    .await
-    .map_err(Error::internal)?
-}
-
-/// Has each issuer sign its part of the batch.
-async fn sign(services: &Services, prepared: Vec<Prepared>, outcome: &mut Outcome) {
-    let mut by_issuer: BTreeMap<IssuerId, Vec<Prepared>> = BTreeMap::new();
-    for one in prepared {
-        by_issuer
-            .entry(one.intent.issuer_id.clone())
-            .or_default()
-            .push(one);
-    }
-    for (issuer_id, part) in by_issuer {
-        let connected = match services.connected_issuer(&issuer_id).await {
-            Ok(connected) if connected.enabled => connected,
-            Ok(_) => {
-                outcome.failed.extend(
-                    part.into_iter()
-                        .map(|one| fail(one, "the issuer is disabled".to_owned(), true)),
-                );
-                continue;
-            }
-            Err(error) => {
-                let retryable = match &error {
-                    ConnectError::Issuer(error) => error.is_retryable(),
-                    ConnectError::Row(error) => matches!(error, Error::Unavailable(_)),
-                };
-                let problem = ErrorChain(&error).to_string();
-                outcome.failed.extend(
-                    part.into_iter()
-                        .map(|one| fail(one, problem.clone(), retryable)),
-                );
-                continue;
-            }
-        };
-        let requests = part.iter().map(|one| one.request.clone()).collect();
-        let started = std::time::Instant::now();
-        let answers = connected.issuer.issue(requests).await;
-        crate::metrics::observe_issuance(connected.kind, started.elapsed(), &answers);
-        collect(part, answers, connected.kind, outcome);
-    }
-}
-
-fn collect(
-    part: Vec<Prepared>,
-    answers: Vec<Result<IssuedCertificate, IssuerError>>,
-    kind: IssuerType,
-    outcome: &mut Outcome,
-) {
-    let expected = part.len();
-    if answers.len() != expected {
-        tracing::error!(issuer.kind = %kind, expected, got = answers.len(), "an issuer answered another number of requests than it was asked");
-    }
-    let mut answers = answers.into_iter();
-    for one in part {
-        match answers.next() {
-            Some(Ok(issued)) => outcome.issued.push((one, issued)),
-            Some(Err(error)) => {
-                outcome
-                    .failed
-                    .push(fail(one, error.to_string(), error.is_retryable()));
-            }
-            None => outcome
-                .failed
-                .push(fail(one, "the issuer did not answer".to_owned(), true)),
-        }
-    }
-}
-
-fn fail(one: Prepared, problem: String, retryable: bool) -> Failed {
-    Failed {
-        claimed: one.claimed,
-        problem,
-        retryable,
-    }
-}
-
 /// Stores all that a batch came to, in one transaction.
 ///
 /// A CA may answer with a certificate that is stored already; then the batch is stored one by one, so that only that one fails.
@@ -418,7 +189,7 @@ async fn store(services: &Services, context: &Context, outcome: Outcome) -> Resu
                 let failed = single
                     .issued
                     .into_iter()
-                    .map(|(one, _)| fail(one, problem.clone(), false))
+                    .map(|(one, _)| Failed::permanent(one.claimed, problem.clone()))
                     .collect();
                 store_together(
                     services,
@@ -462,7 +233,9 @@ async fn store_together(
         let refused: Vec<&Completion> = completions.iter().filter(|one| !done.contains(&one.job_id)).collect();
         ended::revoke_refused(conn, &refused, now).await?;
         let failed = complete::fail(conn, &failures, now).await?;
-        complete::fail_certificates(conn, &exhausted(outcome, &failures, &failed), now).await?;
+        let exhausted = exhausted(outcome, &failures, &failed);
+        complete::fail_certificates(conn, &exhausted, now).await?;
+        ended::end_intents(conn, &Actor::system(), &exhausted, now).await?;
         let handed = complete::await_csr(conn, &outcome.handed, now).await?;
         let mut events: Vec<AuditEvent> = held.iter().map(|one| completed_event(one, now)).collect();
         events.extend(failures.iter().filter(|one| failed.contains(&one.job_id)).map(|one| failed_event(one, now)));

@@ -4,19 +4,23 @@ use std::collections::HashSet;
 
 use certctl_domain::{
     access::Actor,
+    audit::EventCategory,
     certificate::CertificateStatus,
-    id::{CertificateId, RevocationId},
+    id::{CertificateId, JobId, RevocationId},
     job::JobStatus,
     revocation::{Revocation, RevocationReason},
     time::Timestamp,
 };
 use certctl_repository::{
-    Conn, certificates,
+    Conn, audit_events, certificates,
+    intents::{self, Unfinished},
     jobs::{self, NewJob, complete::Completion},
     revocations,
 };
 
-use crate::Error;
+use serde_json::json;
+
+use crate::{Error, services::event};
 
 /// What was signed for a job that has ended otherwise meanwhile is no one's: nobody is given it, so it is no version, but it is
 /// revoked, so that it is known and trusted by nobody. Of a job that another worker took up, that worker has the same serial.
@@ -49,6 +53,63 @@ pub(super) async fn revoke_refused(
         tracing::warn!(job.id = %one.job_id, serial = %version.serial_number, "what was signed for a job that was called off is revoked");
     }
     Ok(())
+}
+
+/// Ends the intents of jobs of certificates that ended without a version and are not tried again: whether a CA has signed already
+/// cannot be known, since a worker signs outside of any transaction. What was never signed does no harm on a list of what is
+/// revoked; what was signed and is on none does. The sealed key goes with the intent. A job that is tried again keeps both.
+///
+/// To be called in the transaction that ends the jobs, after it.
+pub(crate) async fn end_intents(
+    conn: &mut Conn,
+    actor: &Actor,
+    certificates: &[CertificateId],
+    now: Timestamp,
+) -> Result<(), Error> {
+    if certificates.is_empty() {
+        return Ok(());
+    }
+    let unfinished = intents::unfinished(conn, certificates).await?;
+    give_up(conn, actor, &unfinished, now).await
+}
+
+/// Revokes what intents may have had signed, and deletes them.
+pub(super) async fn give_up(
+    conn: &mut Conn,
+    actor: &Actor,
+    unfinished: &[Unfinished],
+    now: Timestamp,
+) -> Result<(), Error> {
+    if unfinished.is_empty() {
+        return Ok(());
+    }
+    let mut events = Vec::with_capacity(unfinished.len());
+    for one in unfinished {
+        let revocation = Revocation {
+            id: RevocationId::generate(now),
+            certificate_id: one.certificate_id.clone(),
+            issuer_id: one.issuer_id.clone(),
+            serial_number: one.serial_number.clone(),
+            reason: RevocationReason::CessationOfOperation,
+            revoked_by: actor.id().to_owned(),
+            revoked_at: now,
+            issuer_notified: false,
+        };
+        revocations::insert(conn, &revocation).await?;
+        let details = json!({"certificate_id": one.certificate_id.as_str(), "issuer_id": one.issuer_id.as_str(),
+            "serial_number": one.serial_number.as_str()});
+        events.push(event(
+            actor,
+            EventCategory::CertLifecycle,
+            "unfinished_issuance_revoked",
+            ("job", one.job_id.as_str()),
+            details,
+            now,
+        ));
+    }
+    audit_events::insert_all(conn, &events).await?;
+    let jobs: Vec<JobId> = unfinished.iter().map(|one| one.job_id.clone()).collect();
+    Ok(intents::delete_many(conn, &jobs).await?)
 }
 
 /// Leaves out the deployments of certificates that were revoked or archived while they were signed.

@@ -9,7 +9,9 @@
 
 mod batch;
 mod ended;
+mod prepare;
 pub(crate) mod request;
+mod sign;
 pub(crate) mod wake;
 
 use std::time::Duration;
@@ -23,6 +25,7 @@ use certctl_telemetry::ErrorChain;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::ended::end_intents;
 use crate::{Error, Services};
 
 /// What one pass of the processor did.
@@ -57,6 +60,11 @@ pub(crate) const WAKE_CHANNEL: &str = "certctl_jobs";
 /// Where a server-made key is sealed for; the serial is known before the version is.
 pub(crate) fn key_place(serial: &SerialNumber) -> String {
     format!("certificate_versions:encrypted_private_key:{serial}")
+}
+
+/// How often a lease is prolonged: twice before it runs out, and not all the time.
+fn keep_every(lease: Duration) -> Duration {
+    (lease / 3).max(Duration::from_millis(100))
 }
 
 impl Services {
@@ -145,7 +153,7 @@ impl Services {
     }
 
     async fn keep_leases(self, held: Vec<JobId>, done: CancellationToken) {
-        let every = (self.config.lease / 3).max(Duration::from_secs(1));
+        let every = keep_every(self.config.lease);
         while done
             .run_until_cancelled(tokio::time::sleep(every))
             .await
@@ -170,5 +178,20 @@ impl Services {
         transaction!(self.db, "release jobs", conn => {
             Ok::<_, Error>(claim::release(conn, &self.config.instance, now).await?)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::keep_every;
+
+    #[test]
+    fn a_lease_is_prolonged_before_it_runs_out_however_short() {
+        for lease in [300, 1000, 2000, 300_000].map(Duration::from_millis) {
+            assert!(2 * keep_every(lease) < lease, "{lease:?}");
+        }
+        assert!(keep_every(Duration::ZERO) > Duration::ZERO);
     }
 }

@@ -1,10 +1,13 @@
 //! What may be signed for a certificate, and the request that says so to a CA.
 
+use std::time::Duration;
+
 use certctl_domain::{
     certificate::Certificate,
     name::SubjectAltName,
     ports::issuer::IssuanceRequest,
     profile::{ExtendedKeyUsage, Profile},
+    time::Timestamp,
 };
 use certctl_pki::csr::Csr;
 use certctl_repository::intents::Intent;
@@ -97,7 +100,6 @@ pub(crate) fn check_names(
                     )));
                 }
             }
-            SubjectAltName::Ip(_) => {}
             _ if patterns.is_empty() || patterns.iter().any(|pattern| pattern.is_match(&text)) => {}
             _ => {
                 return Err(Error::Unprocessable(format!(
@@ -125,29 +127,14 @@ pub(crate) fn compile(pattern: &str) -> Result<Regex, Error> {
         })
 }
 
-/// `*` stands for any text within one path segment or at the end for the rest.
+/// `*` stands for any text within one path segment; at the end, for the rest.
 fn matches_spiffe(pattern: &str, uri: &str) -> bool {
-    let mut rest = uri;
-    let mut pieces = pattern.split('*').peekable();
-    if let Some(first) = pieces.next() {
-        let Some(after) = rest.strip_prefix(first) else {
-            return false;
-        };
-        rest = after;
-        if pieces.peek().is_none() {
-            return rest.is_empty();
-        }
-    }
-    while let Some(piece) = pieces.next() {
-        if pieces.peek().is_none() {
-            return !rest.is_empty() && rest.ends_with(piece);
-        }
-        let Some(at) = rest.find(piece) else {
-            return false;
-        };
-        rest = &rest[at + piece.len()..];
-    }
-    true
+    let (body, end) = match pattern.strip_suffix('*') {
+        Some(body) => (body, "(?s:.+)"),
+        None => (pattern, ""),
+    };
+    let body: Vec<String> = body.split('*').map(regex::escape).collect();
+    compile(&format!("^{}{end}$", body.join("[^/]+"))).is_ok_and(|regex| regex.is_match(uri))
 }
 
 /// What a certificate will say besides its key, serial number and dates: recorded with the intent, so that what was checked is
@@ -190,6 +177,15 @@ impl Wanted {
     pub(crate) fn to_json(&self) -> serde_json::Value {
         serde_json::to_value(self).expect("texts, numbers and lists of them serialise")
     }
+}
+
+/// Whether less than half of the longest life would be left of a certificate that is signed by an intent only now. Where the
+/// profile bounds none, the life is the CA's to choose, and long.
+pub(crate) fn is_stale(intent: &Intent, now: Timestamp) -> bool {
+    serde_json::from_value::<Wanted>(intent.request.clone()).is_ok_and(|wanted| {
+        let half = Duration::from_secs(u64::from(wanted.max_ttl_seconds)) / 2;
+        !half.is_zero() && now > intent.not_before + half
+    })
 }
 
 /// The request for what an intent says; the same one each time it is made.
@@ -249,6 +245,22 @@ mod tests {
         assert!(matches_spiffe(
             "spiffe://example.com/*/x",
             "spiffe://example.com/ns/x"
+        ));
+        for (pattern, foreign) in [
+            ("spiffe://example.com/*/x", "spiffe://example.com/a/b/x"),
+            ("spiffe://example.com/*/x", "spiffe://example.com//x"),
+            (
+                "spiffe://*/workload/x",
+                "spiffe://evil.example/a/workload/x",
+            ),
+            ("spiffe://example.com/*/w/*", "spiffe://example.com/a/b/w/x"),
+            ("spiffe://example.com/a.c", "spiffe://example.com/abc"),
+        ] {
+            assert!(!matches_spiffe(pattern, foreign), "{pattern} {foreign}");
+        }
+        assert!(matches_spiffe(
+            "spiffe://example.com/*/w/*",
+            "spiffe://example.com/a/w/x/y"
         ));
     }
 

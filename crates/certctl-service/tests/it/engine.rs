@@ -40,7 +40,10 @@ db_tests! {
         let id = &world.ids.certificate;
         world.renew(id).await;
         assert_eq!(world.work().await, Pass { claimed: 1, completed: 1, failed: 0, awaiting_csr: 0 });
-        let given = world.services.agent_certificate(&world.agent, &world.ids.agent, id).await.unwrap();
+        let given = async || world.services.agent_certificate(&world.agent, &world.ids.agent, id).await.unwrap();
+        assert!(given().await.private_key_pem.is_none(), "there is no deployment under way that needs it");
+        let deployment = world.services.poll_work(&world.agent, &world.ids.agent).await.unwrap().remove(0).job.id;
+        let given = given().await;
         let key = given.private_key_pem.unwrap();
         let leaf = ParsedCertificate::chain_from_pem(&given.certificate_pem).unwrap().remove(0);
         assert!(leaf.matches_key(&PrivateKey::from_pem(key.expose()).unwrap()));
@@ -58,6 +61,12 @@ db_tests! {
         // An ordinary key that holds what agents hold acts for them (api §16.2).
         let shared = actor_of("compose", ActorType::ApiKey, SeededRole::Agent);
         assert!(world.services.agent_certificate(&shared, &world.ids.agent, id).await.unwrap().private_key_pem.is_some());
+        let done = certctl_service::work::JobReport { status: "Completed".into(), ..Default::default() };
+        world.services.report_job(&world.agent, &world.ids.agent, &deployment, &done).await.unwrap();
+        for actor in [&world.agent, &shared] {
+            assert!(world.services.agent_certificate(actor, &world.ids.agent, id).await.unwrap().private_key_pem.is_none(), "the deployment is over");
+        }
+        assert_eq!(world.recorded("private_key_delivered").await, 2);
     }
 
     async fn the_profile_decides_the_kind_of_key_the_server_makes(db: TestDb) {
@@ -107,6 +116,8 @@ db_tests! {
         for attempt in 1..=3 {
             assert_eq!(world.work().await.failed, 1, "attempt {attempt}");
             assert_eq!(world.job(&job).await.attempts, attempt);
+            let intents = world.db.texts("SELECT job_id AS value FROM issuance_intents").await.len();
+            assert_eq!((intents, world.revoked().await.len()), if attempt < 3 { (1, 0) } else { (0, 1) }, "kept until the last attempt");
             world.clock.advance(2 * HOUR);
             assert_eq!(world.services.retry_jobs().await.unwrap(), usize::from(attempt < 3));
         }
@@ -129,6 +140,16 @@ db_tests! {
         world.clock.advance(24 * HOUR);
         assert_eq!(world.services.retry_jobs().await.unwrap(), 0);
         assert_eq!(world.recorded("renewal_job_failed").await, 1);
+        assert_eq!((world.revoked().await.len(), world.recorded("unfinished_issuance_revoked").await), (1, 1), "it may have signed all the same");
+        assert_eq!(world.db.texts("SELECT job_id AS value FROM issuance_intents").await, Vec::<String>::new());
+    }
+
+    async fn a_short_life_is_not_signed_late_server_keys(db: TestDb) {
+        not_signed_late(World::with_server_keys(db).await, false).await;
+    }
+
+    async fn a_short_life_is_not_signed_late_agent_keys(db: TestDb) {
+        not_signed_late(World::new(db).await, true).await;
     }
 
     async fn names_that_the_profile_forbids_by_now_are_not_signed(db: TestDb) {
@@ -138,6 +159,15 @@ db_tests! {
         assert_eq!(world.work().await.failed, 1);
         let (status, why) = world.ended(&job).await;
         assert!(status == "Failed" && why.contains("matches no pattern"), "{why}");
+        // An address is a name like the others.
+        world.profile(|one| one.required_san_patterns = vec![r".*\.example\.test$".into()]).await;
+        let mut one = world.ids.certificate("mc-address");
+        one.sans.push("192.0.2.1".into());
+        world.enter(&one).await;
+        let job = world.renew(&one.id).await;
+        assert_eq!(world.work().await.failed, 1);
+        let (status, why) = world.ended(&job).await;
+        assert!(status == "Failed" && why.contains("192.0.2.1 matches no pattern"), "{why}");
         assert!(world.ca.signed().is_empty());
     }
 
@@ -199,6 +229,61 @@ db_tests! {
         assert_eq!(world.ended(&again).await, ("Failed", "disk full".into()));
         assert_eq!(outcome(world.hand_in(&csr()).await), "conflict");
     }
+}
+
+/// A CA that is back only when most of the life of what was to be signed is over signs it anew, with the same key.
+async fn not_signed_late(world: World, agent_keys: bool) {
+    let id = &world.ids.certificate;
+    world.profile(|one| one.max_ttl_seconds = 3600).await;
+    world
+        .ca
+        .refuse(Some(IssuerError::Network("no route".into())));
+    world.renew(id).await;
+    let own = PrivateKey::generate(KeySpec::EcdsaP256).unwrap();
+    if agent_keys {
+        world
+            .hand_in(&csr_with(&own, "mc-web.example.test"))
+            .await
+            .unwrap();
+    }
+    assert_eq!(world.work().await.failed, 1);
+    let planned = world
+        .db
+        .text("SELECT serial_number AS value FROM issuance_intents")
+        .await;
+    world.clock.advance(2 * HOUR);
+    assert_eq!(world.services.retry_jobs().await.unwrap(), 1);
+    world.ca.refuse(None);
+    assert_eq!(world.work().await.completed, 1);
+    let versions = world.versions().await;
+    assert!(
+        versions.len() == 1 && versions[0] != planned,
+        "{versions:?}"
+    );
+    assert_eq!(world.ca.signed(), versions);
+    assert_eq!(
+        world.revoked().await,
+        [format!("{planned} cessationOfOperation")]
+    );
+    world
+        .services
+        .poll_work(&world.agent, &world.ids.agent)
+        .await
+        .unwrap();
+    let given = world
+        .services
+        .agent_certificate(&world.agent, &world.ids.agent, id)
+        .await
+        .unwrap();
+    let leaf = ParsedCertificate::chain_from_pem(&given.certificate_pem)
+        .unwrap()
+        .remove(0);
+    assert!(leaf.not_after() > world.now() + HOUR / 2);
+    assert_eq!(given.private_key_pem.is_none(), agent_keys);
+    let key = given
+        .private_key_pem
+        .map_or(own, |key| PrivateKey::from_pem(key.expose()).unwrap());
+    assert!(leaf.matches_key(&key));
 }
 
 /// Sealed keys as hex.

@@ -117,5 +117,8 @@ db_tests! {
         world.clock.advance(2 * HOUR);
         assert_eq!(world.services.retry_jobs().await.unwrap(), 0);
         assert_eq!((world.ended(&first).await.0, world.versions().await.len()), ("Failed", 1));
+        // The CA may have signed before it was too slow.
+        assert_eq!(world.revoked().await.len(), 1);
+        assert_eq!(world.db.texts("SELECT job_id AS value FROM issuance_intents").await, Vec::<String>::new());
     }
 }

@@ -93,6 +93,43 @@ db_tests! {
         assert_eq!(world.recorded("deployment_job_failed").await, 3);
     }
 
+    async fn an_agent_that_says_it_is_at_work_keeps_its_deployment(db: TestDb) {
+        let world = World::new(db).await;
+        let job = world.deploying().await;
+        let minutes = |count: u32| count * (HOUR / 60);
+        for _ in 0..3 {
+            world.clock.advance(minutes(14));
+            assert_eq!(world.report(&job, &says("Running")).await, "ok");
+            assert_eq!(world.services.recover_jobs().await.unwrap(), 0);
+        }
+        world.clock.advance(minutes(16));
+        assert_eq!(world.services.recover_jobs().await.unwrap(), 1);
+        assert_eq!(world.ended(&job).await.0, "Pending");
+        // It was slow, not gone; what it did counts, and is not done again.
+        assert_eq!(world.report(&job, &says("Completed")).await, "ok");
+        assert_eq!(world.ended(&job).await, ("Completed", String::new()));
+        assert_eq!(world.recorded("deployment_job_completed").await, 1);
+        assert!(world.services.poll_work(&world.agent, &world.ids.agent).await.unwrap().is_empty());
+    }
+
+    async fn a_failure_that_comes_after_the_lease_counts_once(db: TestDb) {
+        let world = World::new(db).await;
+        let job = world.deploying().await;
+        world.clock.advance(HOUR);
+        assert_eq!(world.services.recover_jobs().await.unwrap(), 1);
+        let failed = JobReport { error: Some("nginx -t failed".into()), ..says("Failed") };
+        assert_eq!(world.report(&job, &failed).await, "ok");
+        assert_eq!(world.ended(&job).await, ("Failed", "nginx -t failed".into()));
+        world.clock.advance(2 * HOUR);
+        assert_eq!(world.services.retry_jobs().await.unwrap(), 1);
+        // The next try is nobody's yet.
+        for status in ["Completed", "Failed"] {
+            assert_eq!(world.report(&job, &says(status)).await, "conflict", "{status}");
+        }
+        assert_eq!(world.take().await, job);
+        assert_eq!(world.job(&job).await.attempts, 2);
+    }
+
     async fn jobs_of_others_are_not_there(db: TestDb) {
         let world = World::new(db).await;
         let job = world.deploying().await;

@@ -116,6 +116,45 @@ db_tests! {
         assert_eq!((kind, &config["password"]), (TargetType::F5, &json!("canary-7342")));
     }
 
+    async fn a_target_whose_configuration_cannot_be_opened_fails_alone(db: TestDb) {
+        let world = World::new(db).await;
+        for id in ["tgt-broken", "tgt-whole"] {
+            let input = TargetInput {
+                id: Some(id.into()),
+                name: id.into(),
+                target_type: "F5".into(),
+                agent_id: "ag-web".into(),
+                config: Some(json!({"host": "f5.example.test", "username": "admin", "password": "canary-7342", "partition": "Common", "ssl_profile": "web"})),
+                enabled: None,
+            };
+            world.services.create_target(&world.admin, input).await.unwrap();
+            world.db.execute(&format!("INSERT INTO certificate_target_mappings (certificate_id, target_id) VALUES ('mc-web', '{id}')")).await.unwrap();
+        }
+        // What is sealed for another row opens for none.
+        world.db.execute("UPDATE deployment_targets SET encrypted_config = (SELECT o.encrypted_config FROM deployment_targets o WHERE o.id = 'tgt-whole') \
+            WHERE id = 'tgt-broken'").await.unwrap();
+        world.issued().await;
+        let work = world.services.poll_work(&world.agent, &world.ids.agent).await.unwrap();
+        let targets: BTreeSet<_> = work.iter().filter_map(|item| item.job.target_id.as_ref()).map(certctl_domain::id::TargetId::as_str).collect();
+        assert_eq!(targets, BTreeSet::from(["tgt-web", "tgt-whole"]));
+        let failed = world.db.text("SELECT id AS value FROM jobs WHERE target_id = 'tgt-broken'").await;
+        let failed = world.job(&certctl_domain::id::JobId::from_stored(failed)).await;
+        assert_eq!((failed.status.as_str(), failed.attempts), ("Failed", 1));
+        assert!(failed.last_error.unwrap().contains("cannot be opened") && failed.next_attempt_at > Some(world.now()), "it is tried again");
+        assert_eq!(world.recorded("deployment_job_failed").await, 1);
+    }
+
+    async fn a_request_that_is_called_off_before_it_was_signed_leaves_nothing(db: TestDb) {
+        let world = World::new(db).await;
+        let job = world.renew(&world.ids.certificate).await;
+        world.hand_in(&csr()).await.unwrap();
+        let planned = world.db.text("SELECT serial_number AS value FROM issuance_intents").await;
+        world.services.cancel_job(&world.admin, &job).await.unwrap();
+        assert_eq!(world.db.texts("SELECT job_id AS value FROM issuance_intents").await, Vec::<String>::new());
+        assert_eq!(world.revoked().await, [format!("{planned} cessationOfOperation")]);
+        assert_eq!(world.recorded("unfinished_issuance_revoked").await, 1);
+    }
+
     async fn a_request_that_does_not_fit_is_refused_and_the_renewal_waits_on(db: TestDb) {
         let world = World::new(db).await;
         let job = world.renew(&world.ids.certificate).await;
