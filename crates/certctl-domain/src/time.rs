@@ -167,6 +167,11 @@ impl ManualClock {
         Self(Arc::new(AtomicI64::new(start.as_micros())))
     }
 
+    /// Sets the clock to what another one shows, be it earlier.
+    pub fn set(&self, other: &Self) {
+        self.0.store(other.now().as_micros(), Ordering::SeqCst);
+    }
+
     /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(

@@ -46,11 +46,25 @@ impl Error {
         }
     }
 
+    /// Whether the connection is of no further use, though it answers: the server behind it is not the one that writes.
+    #[must_use]
+    pub fn spoils_connection(&self) -> bool {
+        matches!(self, Self::Unavailable(cause)
+            if cause.downcast_ref::<DieselError>().is_some_and(|error| is_read_only(&error.to_string())))
+    }
+
     /// Whether running the whole transaction again may succeed.
     #[must_use]
     pub const fn is_contention(&self) -> bool {
         matches!(self, Self::Contention(_))
     }
+}
+
+/// Whether PostgreSQL says that it serves reads only here.
+fn is_read_only(message: &str) -> bool {
+    message.contains("read-only transaction")
+        || message.contains("cannot be executed during recovery")
+        || message.contains("recovery is in progress")
 }
 
 impl From<DieselError> for Error {
@@ -89,6 +103,10 @@ impl From<DieselError> for Error {
         // SQLite enforces ON DELETE RESTRICT by a trigger, and reports it as one.
         if message == "FOREIGN KEY constraint failed" {
             return Self::Reference;
+        }
+        // A server that became a standby, or is made to refuse writes while another takes over, will not serve on this connection.
+        if is_read_only(&message) {
+            return Self::Unavailable(Box::new(error));
         }
         if [
             "connection closed",

@@ -8,7 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use diesel::{ConnectionError, ConnectionResult};
-use diesel_async::AsyncPgConnection;
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -44,7 +44,10 @@ pub(crate) async fn connect(url: String) -> ConnectionResult<AsyncPgConnection> 
             .connect(tokio_postgres::NoTls)
             .await
             .map_err(|error| bad(describe(&error)))?;
-        return AsyncPgConnection::try_from_client_and_connection(client, connection).await;
+        return set_up(
+            AsyncPgConnection::try_from_client_and_connection(client, connection).await?,
+        )
+        .await;
     }
     let verify = verify || config.get_ssl_mode() == SslMode::Require;
     let tls = client_config(verify, root.as_deref()).map_err(bad)?;
@@ -52,7 +55,16 @@ pub(crate) async fn connect(url: String) -> ConnectionResult<AsyncPgConnection> 
         .connect(MakeRustlsConnect::new(tls))
         .await
         .map_err(|error| ConnectionError::BadConnection(describe(&error)))?;
-    AsyncPgConnection::try_from_client_and_connection(client, connection).await
+    set_up(AsyncPgConnection::try_from_client_and_connection(client, connection).await?).await
+}
+
+/// Has the server end a transaction that its client left open and forgot, or its locks would hold up all others for as long as
+/// the connection lives. Asked for by a statement, since poolers refuse start-up parameters they do not know.
+async fn set_up(mut conn: AsyncPgConnection) -> ConnectionResult<AsyncPgConnection> {
+    conn.batch_execute("SET idle_in_transaction_session_timeout = '60s'")
+        .await
+        .map_err(ConnectionError::CouldntSetupConfiguration)?;
+    Ok(conn)
 }
 
 /// Takes out what tokio-postgres does not know: `sslrootcert` and the verifying modes.

@@ -37,11 +37,20 @@ macro_rules! transaction {
 pub trait RetryHint {
     /// Whether running the transaction again may succeed.
     fn is_contention(&self) -> bool;
+
+    /// Whether the connection is of no further use though it answers, because the server behind it serves reads only.
+    fn spoils_connection(&self) -> bool {
+        false
+    }
 }
 
 impl RetryHint for Error {
     fn is_contention(&self) -> bool {
         Error::is_contention(self)
+    }
+
+    fn spoils_connection(&self) -> bool {
+        Error::spoils_connection(self)
     }
 }
 
@@ -166,7 +175,13 @@ impl Transaction {
             },
             Err(error) => error,
         };
-        self.roll_back().await;
+        if error.spoils_connection() {
+            // Dropped unfinished, it is closed, and so are the idle ones, which lead to the same server; the next ones are made anew
+            // and find the one that writes.
+            self.db.forget_idle();
+        } else {
+            self.roll_back().await;
+        }
         if attempts.may_try_again(error.is_contention()) {
             attempts.back_off().await;
             return None;

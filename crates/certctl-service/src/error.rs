@@ -108,6 +108,15 @@ impl RetryHint for Error {
             _ => false,
         }
     }
+
+    fn spoils_connection(&self) -> bool {
+        match self {
+            Self::Unavailable(cause) => cause
+                .downcast_ref::<certctl_repository::Error>()
+                .is_some_and(certctl_repository::Error::spoils_connection),
+            _ => false,
+        }
+    }
 }
 
 /// Gives the refusals of a query that a use case expects their meaning.

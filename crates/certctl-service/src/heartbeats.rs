@@ -37,21 +37,23 @@ struct Known {
     agents: HashSet<AgentId>,
 }
 
+impl Known {
+    /// Whether what was seen is still believed; what was seen in the future is not, or a clock that was set back would keep it.
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        self.since
+            .is_some_and(|since| since <= now && now.since(since) < KNOWN_FOR)
+    }
+}
+
 impl HeartbeatBuffer {
     fn is_known(&self, agent: &AgentId, now: Timestamp) -> bool {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known
-            .since
-            .is_some_and(|since| now.since(since) < KNOWN_FOR)
-            && known.agents.contains(agent)
+        known.is_fresh(now) && known.agents.contains(agent)
     }
 
     fn learn(&self, agent: &AgentId, now: Timestamp) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known
-            .since
-            .is_none_or(|since| now.since(since) >= KNOWN_FOR)
-        {
+        if !known.is_fresh(now) {
             *known = Known {
                 since: Some(now),
                 agents: HashSet::new(),

@@ -1,6 +1,6 @@
 //! Renewals: asked for by somebody, or found due by the scan.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use certctl_domain::{
     access::{Actor, Permission},
@@ -9,11 +9,12 @@ use certctl_domain::{
     id::{CertificateId, JobId, TargetId},
     job::{JobStatus, JobType},
     profile::Profile,
+    target::Target,
     time::Timestamp,
     validation::InvalidField,
 };
 use certctl_repository::{
-    Conn, approvals, audit_events, certificates,
+    Conn, agents, approvals, audit_events, certificates,
     jobs::{self, NewJob},
     profiles, renewal_policies,
     renewals::{self, DuePage, Position},
@@ -147,9 +148,14 @@ impl Services {
 
     /// Asks for the latest version to be brought to one target or to all the certificate is mapped to.
     ///
+    /// Targets that are disabled or retired are passed over. A deployment to a target whose agent has been silent for more than
+    /// five minutes, or is retired, would only wait and fail (scheduler §5): when that is so of all of them nothing is enqueued and
+    /// the caller is told which agents are missing; when some can be deployed to the others are enqueued too, and wait.
+    ///
     /// # Errors
-    /// [`Error::Forbidden`] without `cert.edit`, [`Error::NotFound`], [`Error::Invalid`] for a target it is not mapped to,
-    /// [`Error::Conflict`] while nothing is issued.
+    /// [`Error::Forbidden`] without `cert.edit`, [`Error::NotFound`], [`Error::BadRequest`] for a certificate that is archived or
+    /// revoked, [`Error::Invalid`] for a target it is not mapped to, [`Error::Conflict`] while nothing is issued, no target is
+    /// enabled, or none of their agents is online.
     pub async fn deploy_certificate(
         &self,
         actor: &Actor,
@@ -160,15 +166,17 @@ impl Services {
         let now = self.now();
         let made = transaction!(self.db, "deploy certificate", conn => {
             let certificate = certificates::find(conn, id).await.or_not_found("certificate", id)?;
+            if matches!(certificate.status, CertificateStatus::Archived | CertificateStatus::Revoked) {
+                return Err(Error::BadRequest(format!("a certificate that is {} cannot be deployed", certificate.status)));
+            }
             let wanted = wanted_targets(&certificate, target)?;
             if versions::latest(conn, id).await?.is_none() {
                 return Err(Error::Conflict("nothing is issued for this certificate yet".to_owned()));
             }
             let policy = renewal_policies::find(conn, &certificate.renewal_policy_id).await?;
-            let new: Vec<NewJob> = targets::find_many(conn, &wanted)
-                .await?
+            let enabled = deployable(conn, &wanted, now).await?;
+            let new: Vec<NewJob> = enabled
                 .into_iter()
-                .filter(|target| target.enabled && target.retired_at.is_none())
                 .map(|target| deployment(id, target.id, target.agent_id, policy.max_retries, now))
                 .collect();
             jobs::insert_all(conn, &new).await?;
@@ -320,6 +328,37 @@ fn wanted_targets(certificate: &Certificate, target: Option<&str>) -> Result<Vec
         }
         None => Ok(certificate.target_ids.clone()),
     }
+}
+
+/// Those of the targets that take deployments.
+///
+/// # Errors
+/// [`Error::Conflict`] when there is none, or none whose agent was heard of lately.
+async fn deployable(
+    conn: &mut Conn,
+    wanted: &[TargetId],
+    now: Timestamp,
+) -> Result<Vec<Target>, Error> {
+    let mut enabled = targets::find_many(conn, wanted).await?;
+    enabled.retain(|target| target.enabled && target.retired_at.is_none());
+    if enabled.is_empty() {
+        return Err(Error::Conflict(
+            "no target of this certificate is enabled".to_owned(),
+        ));
+    }
+    let mut missing = BTreeSet::new();
+    for target in &enabled {
+        let agent = agents::find(conn, &target.agent_id).await?;
+        if agent.is_deployable(now) {
+            return Ok(enabled);
+        }
+        missing.insert(agent.id.into_string());
+    }
+    let missing: Vec<String> = missing.into_iter().collect();
+    Err(Error::Conflict(format!(
+        "agent is offline: {}",
+        missing.join(", ")
+    )))
 }
 
 /// A deployment that waits for its agent.

@@ -46,6 +46,12 @@ impl Services {
                 Error::BadRequest(format!("a certificate that is {} cannot be revoked", refused.from))
             })?;
             let version = versions::latest(conn, id).await?.ok_or_else(|| Error::not_found("issued version of certificate", id))?;
+            // Versions that older programs wrote do not say who signed; the certificate's issuer is the best that is known.
+            let issuer_id = if version.issuer_id.as_str().is_empty() {
+                certificate.issuer_id.clone()
+            } else {
+                version.issuer_id.clone()
+            };
             certificate.status = next;
             certificate.revoked_at = Some(now);
             certificate.revocation_reason = Some(reason);
@@ -54,7 +60,7 @@ impl Services {
             let revocation = Revocation {
                 id: RevocationId::generate(now),
                 certificate_id: id.clone(),
-                issuer_id: version.issuer_id.clone(),
+                issuer_id: issuer_id.clone(),
                 serial_number: version.serial_number.clone(),
                 reason,
                 revoked_by: actor.id().to_owned(),
@@ -63,7 +69,7 @@ impl Services {
             };
             revocations::insert(conn, &revocation).await?;
             call_off_waiting(conn, actor, id, "the certificate was revoked", now).await?;
-            let details = json!({"reason": reason.as_str(), "serial_number": version.serial_number.as_str(), "issuer_id": version.issuer_id.as_str()});
+            let details = json!({"reason": reason.as_str(), "serial_number": version.serial_number.as_str(), "issuer_id": issuer_id.as_str()});
             record(conn, event(actor, EventCategory::CertLifecycle, "certificate_revoked", ("certificate", id.as_str()), details, now)).await?;
             Ok::<_, Error>(revocation)
         })?;

@@ -120,10 +120,22 @@ pub(crate) fn keep_masked(new: &mut Value, stored: &Value) {
     }
 }
 
+/// Whether a NUL stands in a text or in a name anywhere inside: `jsonb` has none, so PostgreSQL would refuse the row.
+pub(crate) fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(holds_nul),
+        Value::Object(fields) => fields
+            .iter()
+            .any(|(name, value)| name.contains('\0') || holds_nul(value)),
+        _ => false,
+    }
+}
+
 /// A configuration is an object; none at all means an empty one.
 ///
 /// # Errors
-/// [`Error::Invalid`] for anything else, or for one larger than 64 KiB.
+/// [`Error::Invalid`] for anything else, for one larger than 64 KiB, and for one with a NUL anywhere.
 pub(crate) fn object(config: Option<Value>) -> Result<Value, Error> {
     let config = config
         .filter(|config| !config.is_null())
@@ -132,6 +144,13 @@ pub(crate) fn object(config: Option<Value>) -> Result<Value, Error> {
         return Err(
             certctl_domain::validation::InvalidField::new("config", "must be an object").into(),
         );
+    }
+    if holds_nul(&config) {
+        return Err(certctl_domain::validation::InvalidField::new(
+            "config",
+            "holds a NUL character",
+        )
+        .into());
     }
     if config.to_string().len() > 65_536 {
         return Err(certctl_domain::validation::InvalidField::new(
@@ -149,7 +168,19 @@ mod tests {
     use certctl_pki::seal::Sealer;
     use serde_json::json;
 
-    use super::{MASK, keep_masked, mask, open, store};
+    use super::{MASK, keep_masked, mask, object, open, store};
+
+    #[test]
+    fn a_nul_is_refused_wherever_it_stands() {
+        for nul in [
+            json!({"a": "\0"}),
+            json!({"a\0": 1}),
+            json!({"a": [{"b": ["x\0"]}]}),
+        ] {
+            assert!(object(Some(nul.clone())).is_err(), "{nul}");
+        }
+        assert!(object(Some(json!({"a": ["\\0", 0, null]}))).is_ok());
+    }
 
     #[test]
     fn only_declared_fields_are_masked_and_all_is_sealed() {

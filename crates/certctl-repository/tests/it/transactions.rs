@@ -257,8 +257,39 @@ db_tests! {
 }
 
 mod postgres {
-    use super::{Error, TestDb, entities, exists, teams};
+    use std::time::Duration;
+
+    use super::{Db, DbOptions, Error, TestDb, entities, exists, teams, transaction};
     use certctl_testkit::database;
+
+    #[test]
+    fn a_connection_that_only_reads_is_thrown_away() {
+        database::run(TestDb::postgres, |db| async move {
+            let one = Db::open(&DbOptions {
+                url: certctl_domain::secret::Secret::new(db.url()),
+                max_connections: 1,
+                acquire_timeout: Duration::from_secs(10),
+            })
+            .unwrap();
+            // As it is after a fail-over: the connection lives and answers, and does not write.
+            certctl_repository::testing::execute(&one, "SET default_transaction_read_only = on")
+                .await
+                .unwrap();
+            let refused = tx!(one, conn => teams::insert(conn, &entities::team("t-1")).await);
+            assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+            tx!(one, conn => teams::insert(conn, &entities::team("t-1")).await).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_transaction_that_is_forgotten_is_ended_by_the_server() {
+        database::run(TestDb::postgres, |db| async move {
+            let set = db
+                .text("SELECT current_setting('idle_in_transaction_session_timeout') AS value")
+                .await;
+            assert_eq!(set, "1min");
+        });
+    }
 
     #[test]
     fn connections_that_the_server_closed_are_replaced() {

@@ -13,11 +13,17 @@ use certctl_domain::{
     time::Timestamp,
 };
 use certctl_repository::issuers;
+use certctl_telemetry::ErrorChain;
 
 use crate::{Error, Services, error::Expect as _, secrets};
 
 /// How long a row is believed to be unchanged.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// How long the files of a CA are believed to be unchanged.
+const REREAD_FILES: Duration = Duration::from_secs(60);
+/// The field of a configuration that names the certificate of a CA in a file.
+const CA_FILE: &str = "ca_cert_path";
 
 /// Connects to issuers and keeps the connections.
 pub(crate) struct IssuerRegistry {
@@ -32,6 +38,23 @@ struct Entry {
     enabled: bool,
     updated_at: Timestamp,
     seen_at: Timestamp,
+    connected_at: Timestamp,
+    /// Whether it was made of files, which change without the row.
+    of_files: bool,
+}
+
+impl Entry {
+    /// Whether the row is still believed to be as it was seen; not when it was seen in the future, by a clock set back since.
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        self.seen_at <= now && now.since(self.seen_at) < FRESH
+    }
+
+    /// Whether the connection still stands for what it was made of.
+    fn is_current(&self, row: &issuer::Issuer, now: Timestamp) -> bool {
+        let files_are_old = self.of_files
+            && (self.connected_at > now || now.since(self.connected_at) >= REREAD_FILES);
+        self.updated_at == row.updated_at && !files_are_old
+    }
 }
 
 /// An issuer that can be asked.
@@ -98,7 +121,7 @@ impl Services {
         let now = self.now();
         let known = self.issuers.get(id);
         if let Some(entry) = &known
-            && now.since(entry.seen_at) < FRESH
+            && entry.is_fresh(now)
         {
             return Ok(Connected {
                 issuer: Arc::clone(&entry.issuer),
@@ -109,9 +132,17 @@ impl Services {
         let row = issuers::find(&mut self.read().await?, id)
             .await
             .or_not_found("issuer", id)?;
-        let issuer = match known {
-            Some(entry) if entry.updated_at == row.updated_at => entry.issuer,
-            _ => self.connect(&row).await?,
+        let (issuer, connected_at) = match known {
+            Some(entry) if entry.is_current(&row, now) => (entry.issuer, entry.connected_at),
+            // Only its files may have changed: while they cannot be used, be it that they are being replaced, the one at hand can.
+            Some(entry) if entry.updated_at == row.updated_at => match self.connect(&row).await {
+                Ok(issuer) => (issuer, now),
+                Err(error) => {
+                    tracing::error!(issuer.id = %id, error = %ErrorChain(&error), "the files of a CA cannot be read again");
+                    (entry.issuer, now)
+                }
+            },
+            _ => (self.connect(&row).await?, now),
         };
         let entry = Entry {
             issuer: Arc::clone(&issuer),
@@ -119,6 +150,8 @@ impl Services {
             enabled: row.enabled,
             updated_at: row.updated_at,
             seen_at: now,
+            connected_at,
+            of_files: row.config.get(CA_FILE).is_some(),
         };
         self.issuers.put(id.clone(), entry);
         Ok(Connected {

@@ -121,6 +121,30 @@ db_tests! {
         assert_eq!(who(&world, "ci-key").await.unwrap(), "APIKey ci r-viewer");
     }
 
+    async fn a_clock_that_is_set_back_keeps_nothing_that_was_found(db: TestDb) {
+        let world = World::new(db).await;
+        store(&world, "ci", "ci-key", SeededRole::Operator, None).await;
+        world.clock.advance(Duration::from_secs(3600));
+        assert!(who(&world, "ci-key").await.is_some());
+        world.db.execute("DELETE FROM api_keys").await.unwrap();
+        let earlier = certctl_domain::time::ManualClock::starting_at(world.now() - Duration::from_secs(1800));
+        world.clock.set(&earlier);
+        assert_eq!(who(&world, "ci-key").await, None);
+    }
+
+    async fn the_key_of_a_retired_agent_is_refused_whatever_it_asks(db: TestDb) {
+        let world = World::new(db).await;
+        let hash = key_hash("agent-key");
+        world.db.execute(&format!("UPDATE agents SET api_key_hash = '{hash}' WHERE id = 'ag-web'")).await.unwrap();
+        assert!(who(&world, "agent-key").await.unwrap().starts_with("Agent ag-web"));
+        let retired = world.services.retire_agent(&world.admin, &world.ids.agent, true, Some("scrapped")).await;
+        assert!(retired.is_ok(), "{retired:?}");
+        for _ in 0..2 {
+            let refused = world.services.authenticate("agent-key").await;
+            assert_eq!(refused.unwrap_err().to_string(), "agent ag-web is retired", "found and remembered");
+        }
+    }
+
     async fn the_first_key_is_made_once_however_many_servers_start(db: TestDb) {
         let bare = ServiceConfig { api_keys: Vec::new(), ..config() };
         let world = World::with(db, bare.clone()).await;

@@ -130,6 +130,45 @@ db_tests! {
         assert_eq!(world.recorded("deployment_triggered").await, 2);
     }
 
+    async fn a_deployment_that_nobody_can_carry_out_is_refused(db: TestDb) {
+        let world = World::new(db).await;
+        world.issued().await;
+        world.db.execute("DELETE FROM jobs WHERE type = 'Deployment'").await.unwrap();
+        let id = &world.ids.certificate;
+        let asked = async || world.services.deploy_certificate(&world.admin, id, None).await;
+        world.clock.advance(Duration::from_secs(301));
+        assert_eq!(refusal(asked().await), "agent is offline: ag-web");
+        let other = entities::agent("ag-two");
+        enter!(world, agents::insert(&other, "h"));
+        let two = entities::target("tgt-two", &other.id);
+        enter!(world, targets::insert(&two));
+        world.db.execute("INSERT INTO certificate_target_mappings (certificate_id, target_id) VALUES ('mc-web', 'tgt-two')").await.unwrap();
+        assert_eq!(refusal(asked().await), "agent is offline: ag-two, ag-web");
+        let beat = world.services.heartbeat(&crate::support::agent_actor("ag-two"), &other.id, certctl_domain::agent::AgentReport::default()).await;
+        beat.unwrap();
+        world.services.flush_heartbeats().await.unwrap();
+        assert_eq!(asked().await.unwrap().len(), 2, "one can be done, the other waits");
+        world.db.execute("UPDATE deployment_targets SET enabled = false").await.unwrap();
+        assert_eq!(refusal(asked().await), "no target of this certificate is enabled");
+        world.services.revoke_certificate(&world.admin, id, None).await.unwrap();
+        assert_eq!(outcome(asked().await), "bad request");
+    }
+
+    async fn what_failed_for_good_is_renewed_after_a_while(db: TestDb) {
+        let world = World::with_server_keys(db).await;
+        due(&world, "mc-due", S::Active, 20 * DAY).await;
+        world.ca.refuse(Some(certctl_domain::ports::issuer::IssuerError::Validation("no".into())));
+        assert_eq!(world.services.scan_renewals().await.unwrap().enqueued, 1);
+        world.work().await;
+        assert_eq!(world.certificate(&certificate_id("mc-due")).await.status, S::Failed);
+        world.ca.refuse(None);
+        assert_eq!(world.services.scan_renewals().await.unwrap().enqueued, 0, "not at once");
+        world.clock.advance(DAY);
+        assert_eq!(world.services.scan_renewals().await.unwrap().enqueued, 1);
+        world.work().await;
+        assert_eq!(world.certificate(&certificate_id("mc-due")).await.status, S::Active);
+    }
+
     async fn the_scan_takes_what_is_due_and_leaves_the_rest(db: TestDb) {
         let world = World::new(db).await;
         due(&world, "mc-due", S::Active, 20 * DAY).await;

@@ -24,6 +24,15 @@ db_tests! {
         assert_eq!(world.recorded("certificate_revoked").await, reasons.len());
     }
 
+    async fn who_signed_a_version_of_others_is_taken_to_be_the_certificates_issuer(db: TestDb) {
+        let world = World::new(db).await;
+        world.issued().await;
+        world.db.execute("UPDATE certificate_versions SET issuer_id = NULL").await.unwrap();
+        world.services.revoke_certificate(&world.admin, &world.ids.certificate, None).await.unwrap();
+        assert_eq!(world.db.text("SELECT issuer_id AS value FROM certificate_revocations").await, "iss-local");
+        assert_eq!(world.ca.told(), world.versions().await, "that one is told, too");
+    }
+
     async fn what_cannot_be_revoked_is_told_so_and_nothing_changes(db: TestDb) {
         let world = World::new(db).await;
         let id = &world.ids.certificate;
