@@ -35,7 +35,12 @@ pub(super) async fn revoke_refused(
             Err(certctl_repository::Error::NotFound) => true,
             Err(error) => return Err(error.into()),
         };
-        if !ended {
+        // Where the intent is still there, the same serial is asked for again, or ends with it.
+        let again = intents::find_many(conn, std::slice::from_ref(&one.job_id))
+            .await?
+            .iter()
+            .any(|intent| intent.serial_number == one.version.serial_number);
+        if !ended || again {
             continue;
         }
         let version = &one.version;

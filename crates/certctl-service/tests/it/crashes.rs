@@ -164,6 +164,27 @@ db_tests! {
         ended_once(&world, &job, &ca.signed()).await;
     }
 
+    async fn what_a_late_worker_signed_is_not_revoked_while_it_will_be_asked_for_again(db: TestDb) {
+        let world = world(db, false).await;
+        let job = ready(&world, false).await;
+        let shut = world.ca.shut(true);
+        let services = world.services.clone();
+        let late = tokio::spawn(async move { process(&services).await });
+        shut.arrived().await;
+        let_the_lease_run_out(&world);
+        let (other, ca) = world.replica("other:2", server_keys());
+        ca.refuse(Some(IssuerError::Network("no route".into())));
+        assert_eq!(process(&other).await.failed, 1);
+        shut.open();
+        assert_eq!(late.await.unwrap().completed, 0);
+        assert_eq!((world.ended(&job).await.0, world.revoked().await), ("Failed", Vec::new()));
+        ca.refuse(None);
+        world.clock.advance(Duration::from_secs(7200));
+        assert_eq!(other.retry_jobs().await.unwrap(), 1);
+        assert_eq!(process(&other).await.completed, 1);
+        ended_once(&world, &job, &[world.ca.signed(), ca.signed()].concat()).await;
+    }
+
     async fn what_was_signed_for_a_job_that_was_called_off_is_revoked(db: TestDb) {
         for_a_job_called_off(db, true).await;
     }
