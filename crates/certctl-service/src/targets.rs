@@ -248,7 +248,8 @@ fn parse(input: TargetInput) -> Result<Parsed, Error> {
 
 /// The agent must be one that will ask for work.
 async fn check_agent(conn: &mut Conn, id: &AgentId) -> Result<(), Error> {
-    let agent = known("agent_id", agents::find(conn, id).await)?;
+    // Locked, so that it is not retired between this look and the commit: the target would be left behind without an agent.
+    let agent = known("agent_id", agents::lock_shared(conn, id).await)?;
     let refuse = |problem: String| Err(InvalidField::new("agent_id", problem).into());
     if agent.retired_at.is_some() {
         return refuse(format!("agent {id} is retired"));

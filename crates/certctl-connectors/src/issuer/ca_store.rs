@@ -113,7 +113,11 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|_| Err(io::Error::other("interrupted")))
-        .map_err(|error| IssuerError::Other(format!("the store of CAs: {error}")))
+        .map_err(|error| {
+            // What the system says names paths, and an issuer's error is read by callers of the API.
+            tracing::error!(%error, "the store of CAs cannot be used");
+            IssuerError::Other("the store of CAs cannot be used".to_owned())
+        })
 }
 
 /// The files of one CA.

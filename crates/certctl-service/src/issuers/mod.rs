@@ -14,6 +14,7 @@ use certctl_domain::{
     validation::{InvalidField, MAX_NAME, required_text},
 };
 use certctl_repository::{issuers, locks, transaction};
+use certctl_telemetry::ErrorChain;
 use serde_json::{Value, json};
 
 use crate::{
@@ -169,7 +170,12 @@ impl Services {
             .or_not_found("issuer", id)?;
         let outcome = tokio::time::timeout(TEST_WITHIN, self.try_issuer(&tested))
             .await
-            .unwrap_or_else(|_| Err(IssuerError::Timeout("the test took too long".to_owned())));
+            .unwrap_or_else(|_| {
+                Err(TestFailure {
+                    cause: IssuerError::Timeout("the test took too long".to_owned()),
+                    is_ours: false,
+                })
+            });
         let (status, action, details) = match &outcome {
             Ok(()) => (
                 TestStatus::Success,
@@ -179,7 +185,7 @@ impl Services {
             Err(error) => (
                 TestStatus::Failed,
                 "issuer_test_connection_failed",
-                json!({"error_class": error.class()}),
+                json!({"error_class": error.cause.class()}),
             ),
         };
         let now = self.now();
@@ -195,25 +201,41 @@ impl Services {
             record(conn, event(actor, EventCategory::Config, action, ("issuer", id.as_str()), details.clone(), now)).await?;
             Ok::<_, Error>(())
         })?;
-        outcome.map_err(|error| {
-            Error::BadGateway(match error {
-                IssuerError::NotSupported => not_connected(tested.issuer_type),
-                other => other.to_string(),
-            })
+        outcome.map_err(|failure| {
+            tracing::warn!(issuer.id = %id, error = %ErrorChain(&failure.cause), "the test of an issuer failed");
+            Error::BadGateway(failure.told(tested.issuer_type))
         })
     }
 
-    async fn try_issuer(&self, issuer: &Issuer) -> Result<(), IssuerError> {
+    async fn try_issuer(&self, issuer: &Issuer) -> Result<(), TestFailure> {
+        let ours = |cause| TestFailure {
+            cause,
+            is_ours: true,
+        };
         let config = self.full_issuer_config(issuer).map_err(|_| {
-            IssuerError::Other(
+            ours(IssuerError::Other(
                 "its configuration cannot be opened with the present CERTCTL_CONFIG_ENCRYPTION_KEY"
                     .to_owned(),
-            )
+            ))
         })?;
         let factory = self.issuers.factory();
-        factory.validate(issuer.issuer_type, &config)?;
+        factory
+            .validate(issuer.issuer_type, &config)
+            .map_err(ours)?;
+        let is_local = issuer.issuer_type == IssuerType::GenericCa;
+        self.ask_issuer(issuer, &config)
+            .await
+            .map_err(|cause| TestFailure {
+                // The local CA is no third party: what it refuses is a field of its configuration.
+                is_ours: is_local && matches!(cause, IssuerError::Validation(_)),
+                cause,
+            })
+    }
+
+    async fn ask_issuer(&self, issuer: &Issuer, config: &Value) -> Result<(), IssuerError> {
+        let factory = self.issuers.factory();
         let connected = factory
-            .connect(&issuer.id, issuer.issuer_type, &config)
+            .connect(&issuer.id, issuer.issuer_type, config)
             .await?;
         match connected.ca_pem().await {
             // Many CAs have none to show; being connected to is all that can be asked of them here.
@@ -283,6 +305,39 @@ impl Services {
     }
 }
 
+/// Why a test of an issuer failed.
+struct TestFailure {
+    cause: IssuerError,
+    /// Whether the words are certctl's own, about the configuration.
+    is_ours: bool,
+}
+
+impl TestFailure {
+    /// What the caller is told. What a third party says may quote what was sent to it, addresses and paths; that is for the log.
+    fn told(&self, kind: IssuerType) -> String {
+        match &self.cause {
+            IssuerError::NotSupported => not_connected(kind),
+            ours if self.is_ours => ours.to_string(),
+            third => format!("{}; the log of the server says more", in_general(third)),
+        }
+    }
+}
+
+/// A failure of a third party without its words.
+fn in_general(error: &IssuerError) -> &'static str {
+    match error {
+        IssuerError::Timeout(_) => "the issuer did not answer in time",
+        IssuerError::Network(_) => "the issuer could not be reached",
+        IssuerError::Auth(_) => "the issuer refused the credentials",
+        IssuerError::RateLimited { .. } => "the issuer limits the rate",
+        IssuerError::Validation(_) => "the issuer refused the request",
+        IssuerError::Upstream5xx(_) => "the issuer failed",
+        IssuerError::Upstream4xx(_) => "the issuer refused",
+        IssuerError::NotSupported => "not supported by this issuer",
+        IssuerError::Other(_) => "the issuer could not be used",
+    }
+}
+
 fn scope(id: &IssuerId) -> Scope {
     Scope::Issuer(id.to_string())
 }
@@ -291,7 +346,7 @@ fn refused(kind: IssuerType, error: IssuerError) -> Error {
     match error {
         IssuerError::NotSupported => InvalidField::new("type", not_connected(kind)),
         IssuerError::Validation(problem) => InvalidField::new("config", problem),
-        other => InvalidField::new("config", other.to_string()),
+        other => InvalidField::new("config", in_general(&other)),
     }
     .into()
 }

@@ -217,7 +217,7 @@ db_tests! {
         assert_eq!((tested.test_status, tested.last_tested_at), (TestStatus::Success, Some(START)));
         *kit.cas.failure.lock().unwrap() = Some(IssuerError::Auth("status 401".to_owned()));
         let failure = services.test_issuer(admin, &id("iss-d")).await.unwrap_err();
-        assert_eq!(failure.to_string(), "the issuer refused the credentials: status 401");
+        assert_eq!(failure.to_string(), "the issuer refused the credentials; the log of the server says more", "its own words stay here");
         assert_eq!(outcome::<()>(Err(failure)), "bad gateway");
         assert_eq!(services.get_issuer(admin, &id("iss-d")).await.unwrap().test_status, TestStatus::Failed);
         let changed = services.update_issuer(admin, &id("iss-d"), config(json!({"api_key": "x"}))).await.unwrap();

@@ -10,6 +10,21 @@ use crate::support::{World, certificate_id, csr, enter, outcome, refusal};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// A CA of its own, and its key, as PEM.
+fn root(name: &str, now: certctl_domain::time::Timestamp) -> (String, String) {
+    use certctl_pki::cert::{RootSpec, random_serial, sign_root};
+    let key =
+        certctl_pki::key::PrivateKey::generate(certctl_domain::key::KeySpec::EcdsaP256).unwrap();
+    let spec = RootSpec {
+        common_name: name,
+        serial: &random_serial().unwrap(),
+        not_before: now,
+        not_after: now + 3650 * DAY,
+    };
+    let root = sign_root(&spec, &key).unwrap();
+    (root.to_pem(), key.to_pem().expose().to_owned())
+}
+
 /// Has the world's profile ask for a second person.
 async fn gate(world: &World) {
     world.profile(|one| one.requires_approval = true).await;
@@ -167,6 +182,38 @@ db_tests! {
         assert_eq!(world.services.scan_renewals().await.unwrap().enqueued, 1);
         world.work().await;
         assert_eq!(world.certificate(&certificate_id("mc-due")).await.status, S::Active);
+    }
+
+    async fn the_files_of_a_ca_are_read_again_and_the_old_ones_serve_while_the_new_cannot(db: TestDb) {
+        let world = World::with_server_keys(db).await;
+        let folder = tempfile::tempdir().unwrap();
+        let (certificate, key) = (folder.path().join("ca.pem"), folder.path().join("ca.key"));
+        let put = |name: &str| {
+            let (root, root_key) = root(name, world.now());
+            std::fs::write(&certificate, &root).unwrap();
+            std::fs::write(&key, root_key).unwrap();
+            root
+        };
+        let first = put("First CA");
+        let config = serde_json::json!({"ca_cert_path": certificate, "ca_key_path": key, "validity_days": 30});
+        world.db.execute(&format!("UPDATE issuers SET config = '{config}' WHERE id = 'iss-local'")).await.unwrap();
+        let signed_by = async |root: &str| {
+            let job = world.renew(&world.ids.certificate).await;
+            world.work().await;
+            assert_eq!(world.ended(&job).await.0, "Completed", "{:?}", world.ended(&job).await);
+            let id = &world.ids.certificate;
+            let export = world.services.export_pem(&world.admin, id).await.unwrap();
+            export.full_pem.contains(root.trim())
+        };
+        assert!(signed_by(&first).await);
+        let second = put("Second CA");
+        world.clock.advance(Duration::from_secs(59));
+        assert!(signed_by(&first).await, "not yet");
+        world.clock.advance(Duration::from_secs(1));
+        assert!(signed_by(&second).await);
+        std::fs::write(&certificate, "half a file").unwrap();
+        world.clock.advance(Duration::from_secs(61));
+        assert!(signed_by(&second).await, "the one at hand still serves");
     }
 
     async fn the_scan_takes_what_is_due_and_leaves_the_rest(db: TestDb) {
