@@ -149,7 +149,7 @@ async fn run(one: &Loop, clock: &dyn Clock, stop: &CancellationToken) {
                 tracing::error!(
                     deadline_s = one.deadline.as_secs(),
                     "a loop did not end at its deadline and was dropped"
-                )
+                );
             });
             "timeout"
         }

@@ -133,7 +133,7 @@ db_tests! {
         assert_eq!(ids(START + 2 * hour).await, ["mc-quick"], "an hour, doubled by one attempt");
         assert_eq!(ids(START + DAY - Duration::from_micros(1)).await, ["mc-quick"]);
         assert_eq!(ids(START + DAY).await, ["mc-quick", "mc-slow"], "a day at the most");
-        assert_eq!(tx!(db, conn => renewals::mark_in_progress(conn, &[quick.clone()], START).await).unwrap(), 1);
+        assert_eq!(tx!(db, conn => renewals::mark_in_progress(conn, std::slice::from_ref(&quick), START).await).unwrap(), 1);
         assert_eq!(ids(START + DAY).await, ["mc-slow"]);
     }
 

@@ -367,7 +367,7 @@ db_tests! {
         enter(&kit, &other).await;
         let job = entities::deployment("job-1", &basics.certificate, &basics.target, Some(&basics.agent));
         let entered: Result<(), RepositoryError> =
-            transaction!(kit.db, "enter", conn => { certctl_repository::jobs::insert_all(conn, &[job.clone()]).await });
+            transaction!(kit.db, "enter", conn => { certctl_repository::jobs::insert_all(conn, std::slice::from_ref(&job)).await });
         entered.unwrap();
 
         let mut moved = input(basics.target.as_str(), "NGINX", nginx());
