@@ -1,6 +1,9 @@
 //! Opens the pools of each database.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use diesel::{
     Connection as _, ConnectionError, SqliteConnection, connection::SimpleConnection as _,
@@ -109,12 +112,35 @@ fn sqlite_pool(path: &str, options: &DbOptions, size: usize) -> Result<Pool<Sqli
 /// WAL mode), references hold, and whoever meets a lock waits.
 pub(crate) fn open_sqlite(url: &str) -> Result<SqliteConnection, ConnectionError> {
     let mut conn = SqliteConnection::establish(url)?;
+    let setup = ConnectionError::CouldntSetupConfiguration;
+    let millis = BUSY_TIMEOUT.as_millis();
+    conn.batch_execute(&format!("PRAGMA busy_timeout = {millis}"))
+        .map_err(setup)?;
+    enter_wal(&mut conn).map_err(setup)?;
     conn.batch_execute(
-        "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
-         PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192;",
+        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192;",
     )
-    .map_err(ConnectionError::CouldntSetupConfiguration)?;
+    .map_err(setup)?;
     Ok(conn)
+}
+
+/// How long whoever meets a lock of SQLite waits.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Switches a new file to the write-ahead log. Where two do that at once, SQLite refuses one of them without the busy timeout,
+/// since each holds what the other waits for; the one that is refused finds the switch made a moment later.
+fn enter_wal(conn: &mut SqliteConnection) -> diesel::QueryResult<()> {
+    let asked = Instant::now();
+    loop {
+        match conn.batch_execute("PRAGMA journal_mode = WAL") {
+            Err(error)
+                if error.to_string().contains("locked") && asked.elapsed() < BUSY_TIMEOUT =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// The database holds sealed keys and the names of every host: nobody but its owner reads the folder.

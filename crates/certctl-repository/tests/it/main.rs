@@ -26,6 +26,7 @@ mod agents;
 mod audit;
 mod certificates;
 mod certificates_lists;
+mod changes;
 mod issuance;
 mod jobs;
 mod jobs_agent;

@@ -256,10 +256,44 @@ db_tests! {
     }
 }
 
+mod sqlite {
+    use super::{Db, DbOptions, Duration, Error};
+    use certctl_domain::secret::Secret;
+    use certctl_repository::testing;
+
+    /// Programs that start at once on a new file all switch it to the write-ahead log; whoever does so while another one writes is
+    /// refused without the busy timeout.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_new_file_is_opened_by_many_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        for round in 0..40 {
+            let url = format!("sqlite://{}/{round}.db", folder.path().display());
+            let users: Vec<_> = (0..4)
+                .map(|_| {
+                    let options = DbOptions {
+                        url: Secret::new(url.as_str()),
+                        max_connections: 1,
+                        acquire_timeout: Duration::from_secs(30),
+                    };
+                    tokio::spawn(async move {
+                        let db = Db::open(&options)?;
+                        let write = "CREATE TABLE IF NOT EXISTS one (id TEXT); INSERT INTO one VALUES ('a')";
+                        testing::execute(&db, write).await?;
+                        Ok::<_, Error>(())
+                    })
+                })
+                .collect();
+            for user in users {
+                user.await.unwrap().unwrap();
+            }
+        }
+    }
+}
+
 mod postgres {
     use std::time::Duration;
 
-    use super::{Db, DbOptions, Error, TestDb, entities, exists, teams, transaction};
+    use super::{Db, DbOptions, Error, TestDb, entities, exists, teams};
     use certctl_testkit::database;
 
     #[test]
