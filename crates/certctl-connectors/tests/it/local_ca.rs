@@ -264,7 +264,9 @@ async fn a_root_whose_key_is_lost_is_not_replaced_by_another() {
     fs::remove_file(folder.path().join("ca/iss-local.key")).unwrap();
     let error = refused(&factory, &json!({})).await;
     assert!(
-        error.to_string().ends_with("the store of CAs cannot be used"),
+        error
+            .to_string()
+            .ends_with("the store of CAs cannot be used"),
         "{error}"
     );
     assert_eq!(
