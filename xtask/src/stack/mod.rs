@@ -1,6 +1,6 @@
 //! A whole certctl of local processes, for commands that show, break or measure it.
 //!
-//! Everything of a run lies in one [`Home`]; every process is guarded, so that none outlives this program. Nothing here
+//! Everything of a run lies in one [`home::Home`]; every process is guarded, so that none outlives this program. Nothing here
 //! knows what a run is for.
 
 pub(crate) mod agent;
