@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
-    /// The server, as in https://certctl.example:8443.
+    /// The URL of the server; https only.
     #[arg(long, global = true, value_name = "URL")]
     server: Option<String>,
     /// The key that the registration answered with. Better given by CERTCTL_API_KEY: others on this host see arguments.

@@ -81,7 +81,7 @@ impl Error {
 }
 
 impl From<certctl_repository::Error> for Error {
-    /// What a query says that its caller did not expect; expected refusals are mapped where they are expected, by [`Expect`].
+    /// What a query says that its caller did not expect; expected refusals are mapped where they are expected.
     fn from(error: certctl_repository::Error) -> Self {
         use certctl_repository::Error as E;
         match error {
