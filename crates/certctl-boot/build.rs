@@ -4,9 +4,13 @@
 use std::process::Command;
 
 fn main() {
-    // Not the work tree as a whole: a build that ran again at every change would be no help to those who change it.
-    println!("cargo:rerun-if-changed=../../.git/HEAD");
-    println!("cargo:rerun-if-changed=../../.git/index");
+    // Only what a commit or a checkout changes. Not the index, which every look at the state of the tree touches; and cargo
+    // takes a path that is not there for one that changed.
+    for path in ["../../.git/HEAD", "../../.git/logs/HEAD"] {
+        if std::path::Path::new(path).exists() {
+            println!("cargo:rerun-if-changed={path}");
+        }
+    }
     println!("cargo:rerun-if-env-changed=CERTCTL_BUILD_COMMIT");
     println!("cargo:rerun-if-env-changed=SOURCE_DATE_EPOCH");
     tell(

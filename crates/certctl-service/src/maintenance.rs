@@ -52,6 +52,7 @@ impl Services {
             Ok::<_, Error>(swept)
         })?;
         if !swept.is_empty() {
+            crate::metrics::count_expired_leases(swept.len());
             tracing::warn!(
                 jobs = swept.len(),
                 "jobs of a worker that died were taken up again"

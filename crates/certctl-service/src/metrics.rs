@@ -8,8 +8,12 @@ use certctl_domain::{
     job::JobStatus,
     ports::issuer::{IssuedCertificate, IssuerError},
     target::TargetType,
+    time::Timestamp,
 };
-use certctl_repository::metrics::{self as counted, Counts};
+use certctl_repository::{
+    jobs::claim::ClaimedJob,
+    metrics::{self as counted, Counts},
+};
 use certctl_telemetry::metrics_names as names;
 use metrics::{counter, histogram};
 use serde_json::Value;
@@ -25,6 +29,28 @@ impl Services {
         authorise(actor, Permission::MetricsRead)?;
         Ok(counted::counts(&mut self.read().await?, self.now()).await?)
     }
+}
+
+/// Notes the size of a claim and how long its jobs had been due.
+pub(crate) fn observe_claim(claimed: &[ClaimedJob], now: Timestamp) {
+    if claimed.is_empty() {
+        return;
+    }
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a claim has at most 100,000 jobs"
+    )]
+    histogram!(names::JOB_CLAIM_SIZE.name).record(claimed.len() as f64);
+    for one in claimed {
+        let waited = now.since(one.job.scheduled_at).as_secs_f64();
+        histogram!(names::JOB_WAIT_SECONDS.name, "type" => one.job.job_type.as_str())
+            .record(waited);
+    }
+}
+
+/// Counts jobs whose worker died.
+pub(crate) fn count_expired_leases(jobs: usize) {
+    counter!(names::JOB_LEASES_EXPIRED_TOTAL.name).increment(jobs as u64);
 }
 
 /// Counts what an issuer answered to one batch.

@@ -24,6 +24,7 @@ use certctl_repository::{
 use certctl_telemetry::ErrorChain;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 pub(crate) use self::ended::end_intents;
 use crate::{Error, Services};
@@ -136,9 +137,11 @@ impl Services {
     async fn claim_batch(&self) -> Result<Vec<ClaimedJob>, Error> {
         let now = self.now();
         let limit = i64::try_from(self.batch_size()).unwrap_or(i64::MAX);
-        transaction!(self.db, "claim jobs", conn => {
+        let claimed = transaction!(self.db, "claim jobs", conn => {
             Ok::<_, Error>(claim::claim(conn, &self.config.instance, self.config.lease, limit, now).await?)
-        })
+        })?;
+        crate::metrics::observe_claim(&claimed, now);
+        Ok(claimed)
     }
 
     /// Works a batch off while its leases are prolonged, so that a slow CA does not lose it.
@@ -147,7 +150,12 @@ impl Services {
         let held: Vec<JobId> = batch.iter().map(|one| one.job.id.clone()).collect();
         let keeper = tokio::spawn(self.clone().keep_leases(held, done.clone()));
         let _guard = done.drop_guard();
-        let outcome = batch::run(self, batch).await;
+        let span = tracing::info_span!(
+            "jobs",
+            jobs = batch.len(),
+            job.first = batch.first().map(|one| one.job.id.as_str())
+        );
+        let outcome = batch::run(self, batch).instrument(span).await;
         keeper.abort();
         outcome
     }
