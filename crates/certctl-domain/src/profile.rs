@@ -49,7 +49,7 @@ pub struct Profile {
     pub max_ttl_seconds: u32,
     /// Which extended key usages are put in.
     pub allowed_ekus: Vec<ExtendedKeyUsage>,
-    /// Regular expressions; every DNS, e-mail and URI name must match one of them when there are any.
+    /// Regular expressions; every name, addresses included, must match one of them when there are any.
     pub required_san_patterns: Vec<String>,
     /// A SPIFFE id with `*` as wildcard that URI names must match; empty for none.
     pub spiffe_uri_pattern: String,

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod agents;
+pub mod audit;
 pub mod certificates;
 pub mod config;
 pub mod engine;

@@ -108,20 +108,8 @@ impl Services {
         let gated = profile
             .as_ref()
             .is_some_and(|profile| profile.requires_approval);
-        let job = NewJob {
-            id: JobId::generate(now),
-            job_type: if certificate.expires_at.is_none() {
-                JobType::Issuance
-            } else {
-                JobType::Renewal
-            },
-            certificate_id: certificate.id.clone(),
-            target_id: None,
-            agent_id: None,
-            status: self.first_status(gated),
-            max_attempts: policy.max_retries.max(1),
-            created_at: now,
-        };
+        let is_first = certificate.expires_at.is_none();
+        let job = self.renewal(&certificate.id, is_first, gated, policy.max_retries, now);
         jobs::insert_all(conn, std::slice::from_ref(&job))
             .await
             .or_conflict(|| "a renewal of this certificate is under way".to_owned())?;
@@ -135,6 +123,31 @@ impl Services {
             job_id: job.id,
             approval_id,
         })
+    }
+
+    /// The job of a renewal, whoever asks for it.
+    fn renewal(
+        &self,
+        certificate: &CertificateId,
+        is_first: bool,
+        gated: bool,
+        max_retries: u32,
+        now: Timestamp,
+    ) -> NewJob {
+        NewJob {
+            id: JobId::generate(now),
+            job_type: if is_first {
+                JobType::Issuance
+            } else {
+                JobType::Renewal
+            },
+            certificate_id: certificate.clone(),
+            target_id: None,
+            agent_id: None,
+            status: self.first_status(gated),
+            max_attempts: max_retries.max(1),
+            created_at: now,
+        }
     }
 
     /// The state a renewal begins in, first that applies (api §11.3).
@@ -226,16 +239,7 @@ impl Services {
             let mut new = Vec::with_capacity(due.len());
             let mut events: Vec<AuditEvent> = Vec::with_capacity(due.len());
             for one in &due {
-                let job = NewJob {
-                    id: JobId::generate(now),
-                    job_type: if one.is_first { JobType::Issuance } else { JobType::Renewal },
-                    certificate_id: one.id.clone(),
-                    target_id: None,
-                    agent_id: None,
-                    status: self.first_status(one.requires_approval),
-                    max_attempts: one.max_retries.max(1),
-                    created_at: now,
-                };
+                let job = self.renewal(&one.id, one.is_first, one.requires_approval, one.max_retries, now);
                 let details = json!({"job_id": job.id.as_str(), "renewal_trigger": "policy"});
                 events.push(event(&system, EventCategory::CertLifecycle, "renewal_job_created", ("certificate", one.id.as_str()), details, now));
                 new.push(job);

@@ -6,7 +6,6 @@ use certctl_domain::{
     access::{Actor, Permission, Scope},
     audit::{AuditEvent, EventCategory, redact},
     id::AuditEventId,
-    page::{Page, PageRequest},
     time::{Clock, Timestamp},
 };
 use certctl_pki::seal::Sealer;
@@ -138,36 +137,4 @@ pub(crate) fn event(
 /// Writes one audit event in the transaction of what it tells of.
 pub(crate) async fn record(conn: &mut Conn, event: AuditEvent) -> Result<(), Error> {
     Ok(audit_events::insert_all(conn, &[event]).await?)
-}
-
-impl Services {
-    /// Lists audit events, newest first.
-    ///
-    /// # Errors
-    /// [`Error::Forbidden`] without `audit.read`.
-    pub async fn list_audit_events(
-        &self,
-        actor: &Actor,
-        filter: &audit_events::AuditFilter,
-        page: PageRequest,
-    ) -> Result<Page<AuditEvent>, Error> {
-        authorise(actor, Permission::AuditRead)?;
-        Ok(audit_events::list(&mut self.read().await?, filter, page).await?)
-    }
-
-    /// Reads one audit event.
-    ///
-    /// # Errors
-    /// [`Error::Forbidden`] without `audit.read`, [`Error::NotFound`].
-    pub async fn get_audit_event(
-        &self,
-        actor: &Actor,
-        id: &AuditEventId,
-    ) -> Result<AuditEvent, Error> {
-        use crate::error::Expect as _;
-        authorise(actor, Permission::AuditRead)?;
-        audit_events::find(&mut self.read().await?, id)
-            .await
-            .or_not_found("audit event", id)
-    }
 }
