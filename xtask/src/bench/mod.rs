@@ -1,6 +1,10 @@
 //! `cargo xtask bench`: what something costs on this machine, as a figure beside what the machine can do.
+//!
+//! One file per figure. Each is an example of the testkit, built optimised and run on a database of its own.
 
-use std::process::Stdio;
+mod drain;
+
+use std::{path::Path, process::Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -17,50 +21,28 @@ pub(crate) struct Bench {
 
 #[derive(clap::Subcommand)]
 enum What {
-    /// Pending renewals on the local CA with keys made by the server: jobs per second, commits per job
-    Drain {
-        /// How many certificates are renewed
-        #[arg(long, default_value_t = 10_000)]
-        certificates: usize,
-        /// On this database only
-        #[arg(long)]
-        database: Option<Backend>,
-        /// How often; the database is new each time
-        #[arg(long, default_value_t = 3)]
-        runs: usize,
-    },
+    Drain(drain::Drain),
 }
 
 impl Bench {
     pub(crate) fn run(self) -> Result<()> {
-        let What::Drain {
-            certificates,
-            database,
-            runs,
-        } = self.what;
-        let program = step("build", || built("drain"))?;
-        let backends = match database {
-            Some(one) => vec![one],
-            None => vec![Backend::Sqlite, Backend::Postgres],
-        };
-        for backend in backends {
-            step(&format!("drain on {}", backend.name()), || {
-                (0..runs).try_for_each(|run| drain(&program, backend, certificates, run))
-            })?;
+        match self.what {
+            What::Drain(drain) => drain.run(),
         }
-        Ok(())
     }
 }
 
-/// One run on a database of its own.
-fn drain(
-    program: &std::path::Path,
-    backend: Backend,
-    certificates: usize,
-    run: usize,
-) -> Result<()> {
+/// The one database asked for, or both.
+fn backends(only: Option<Backend>) -> Vec<Backend> {
+    only.map_or_else(|| vec![Backend::Sqlite, Backend::Postgres], |one| vec![one])
+}
+
+/// One run of a program on a database of its own, with a folder for what it keeps; gives what it printed.
+///
+/// The program is given the URL of the database and the folder before `arguments`.
+fn measured(program: &Path, backend: Backend, arguments: &[String]) -> Result<String> {
     let home = Home::create("bench")?;
-    let folder = home.private_folder("ca")?;
+    let folder = home.private_folder("data")?;
     let database = Database::start(backend, &home)?;
     let url = database
         .environment()
@@ -68,23 +50,15 @@ fn drain(
         .find_map(|(name, value)| (name == "CERTCTL_DATABASE_URL").then_some(value))
         .unwrap_or_else(|| format!("sqlite://{}", folder.join("bench.db").display()));
     let output = std::process::Command::new(program)
-        .args([
-            url.as_str(),
-            &folder.display().to_string(),
-            &certificates.to_string(),
-        ])
+        .args([url, folder.display().to_string()])
+        .args(arguments)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()?;
     if !output.status.success() {
-        bail!("the drain ended with {}", output.status);
+        bail!("{} ended with {}", program.display(), output.status);
     }
-    eprint!(
-        "    run {}: {}",
-        run + 1,
-        String::from_utf8_lossy(&output.stdout)
-    );
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Builds an example of the testkit, optimised, and says where it is.
