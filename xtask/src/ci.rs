@@ -4,6 +4,8 @@ use anyhow::Result;
 
 use crate::demo::Demo;
 use crate::generated::{OpenApi, SettingsDoc};
+use crate::pkilint::Pkilint;
+use crate::schemathesis::Schemathesis;
 use crate::stack::database::Backend;
 use crate::step::{cargo, run, step};
 use crate::test::Test;
@@ -40,7 +42,8 @@ impl Ci {
                     Demo::to_the_end(database).run()
                 })?;
             }
-            Ok(())
+            step("schemathesis, in short", || Schemathesis::short().run())?;
+            step("pkilint", || Pkilint::short().run())
         })
     }
 }

@@ -8,6 +8,8 @@ mod ci;
 mod demo;
 mod generated;
 mod kill_drill;
+mod pkilint;
+mod schemathesis;
 mod stack;
 mod step;
 mod test;
@@ -29,6 +31,8 @@ enum Xtask {
     KillDrill(kill_drill::KillDrill),
     #[command(name = "openapi")]
     OpenApi(generated::OpenApi),
+    Pkilint(pkilint::Pkilint),
+    Schemathesis(schemathesis::Schemathesis),
     SettingsDoc(generated::SettingsDoc),
     Test(test::Test),
     Tidy(tidy::Tidy),
@@ -41,6 +45,8 @@ fn main() -> ExitCode {
         Xtask::Demo(demo) => demo.run(),
         Xtask::KillDrill(drill) => drill.run(),
         Xtask::OpenApi(openapi) => openapi.run(),
+        Xtask::Pkilint(pkilint) => pkilint.run(),
+        Xtask::Schemathesis(schemathesis) => schemathesis.run(),
         Xtask::SettingsDoc(settings) => settings.run(),
         Xtask::Test(test) => test.run(),
         Xtask::Tidy(tidy) => tidy.run(),

@@ -22,6 +22,8 @@ pub enum Program {
     Nginx,
     /// The command-line tool.
     OpenSsl,
+    /// The interpreter, able to make environments of its own.
+    Python,
 }
 
 impl Program {
@@ -31,6 +33,7 @@ impl Program {
             Self::Postgres => "PostgreSQL",
             Self::Nginx => "nginx",
             Self::OpenSsl => "openssl",
+            Self::Python => "Python 3 with venv",
         }
     }
 
@@ -40,6 +43,7 @@ impl Program {
             Self::Postgres => "postgresql",
             Self::Nginx => "nginx",
             Self::OpenSsl => "openssl",
+            Self::Python => "python3-venv",
         }
     }
 
@@ -49,6 +53,7 @@ impl Program {
             Self::Postgres => postgres_programs(Path::new("/usr/lib/postgresql")),
             Self::Nginx => executable("nginx"),
             Self::OpenSsl => executable("openssl"),
+            Self::Python => executable("python3").filter(|python| makes_environments(python)),
         }
     }
 
@@ -238,6 +243,11 @@ pub(crate) fn postgres_version(programs: &Path) -> Option<u32> {
         .collect::<String>()
         .parse()
         .ok()
+}
+
+/// Debian keeps the part that makes environments in a package of its own.
+fn makes_environments(python: &Path) -> bool {
+    child::output(Command::new(python).args(["-c", "import ensurepip, venv"])).is_ok()
 }
 
 /// Searches the path, and the folders of system programs that an ordinary user's path leaves out.

@@ -70,6 +70,20 @@ impl Api {
         })
     }
 
+    /// What a path of anybody's answers with, as it is.
+    pub(crate) fn bytes(&self, path: &str) -> Result<Vec<u8>> {
+        let request = Request::builder().uri(format!("{}{path}", self.url));
+        let mut answer = self
+            .client
+            .run(request.body(())?)
+            .with_context(|| format!("GET {path} was not answered"))?;
+        let status = answer.status();
+        if !status.is_success() {
+            bail!("GET {path} was answered with {status}");
+        }
+        Ok(answer.body_mut().read_to_vec()?)
+    }
+
     /// Sends one request; a status that is not a success is an error with what the server said.
     pub(crate) fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
         let what = format!("{method} {path}");

@@ -10,6 +10,7 @@ pub(crate) mod database;
 pub(crate) mod home;
 pub(crate) mod interrupt;
 pub(crate) mod openssl;
+pub(crate) mod python;
 pub(crate) mod random;
 pub(crate) mod server;
 pub(crate) mod site;

@@ -116,3 +116,18 @@ fn describe(program: &Path, pem: &str) -> Result<Vec<String>> {
         .map(|line| line.trim().to_owned())
         .collect())
 }
+
+/// Whether a CRL in DER names a serial number, which is lower-case hex without leading zeros.
+pub(crate) fn crl_names(folder: &Path, crl: &[u8], serial: &str) -> Result<bool> {
+    let file = folder.join("crl.der");
+    std::fs::write(&file, crl).with_context(|| format!("cannot write {}", file.display()))?;
+    let mut openssl = Command::new(Program::OpenSsl.require()?);
+    openssl
+        .args(["crl", "-inform", "DER", "-noout", "-text", "-in"])
+        .arg(&file);
+    let said = child::output(&mut openssl)?.to_lowercase();
+    Ok(said
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("serial number:"))
+        .any(|named| named.trim().trim_start_matches('0') == serial))
+}

@@ -1,6 +1,6 @@
 //! Query parameters.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashSet};
 
 use axum::extract::{FromRequestParts, Query};
 use certctl_domain::page::PageRequest;
@@ -66,6 +66,12 @@ impl<S: Sync> FromRequestParts<S> for QueryPairs {
         if let Some((name, _)) = pairs.iter().find(|(_, value)| value.contains('\0')) {
             let name = name.replace('\0', "");
             return Err(ApiError::Query(format!("{name}: contains a NUL character")));
+        }
+        // Which of two values counts is told differently by every proxy and framework on the way.
+        let mut seen = HashSet::with_capacity(pairs.len());
+        if let Some((name, _)) = pairs.iter().find(|(name, _)| !seen.insert(name.as_ref())) {
+            let name = name.replace('\0', "");
+            return Err(ApiError::Query(format!("{name}: is given more than once")));
         }
         Ok(Self(
             pairs

@@ -17,19 +17,14 @@ pub fn openapi_document() -> Value {
 }
 
 fn document(routes: &[Route]) -> Value {
-    // OpenAPI 3.1 takes JSON Schema 2020-12 as it is (OAS 3.1.0 §4.8.24).
-    let settings = SchemaSettings::draft2020_12().with(|settings| {
-        settings.definitions_path = "/components/schemas".into();
-        settings.meta_schema = None;
-    });
-    let mut generator = settings.into_generator();
+    let mut schemas = Schemas::new();
     let mut paths = Map::new();
     for Route { info, .. } in routes {
-        let operation = operation::describe(info, &mut generator);
+        let operation = operation::describe(info, &mut schemas);
         let path = paths.entry(info.path).or_insert_with(|| json!({}));
         path[info.method.as_str().to_ascii_lowercase()] = operation;
     }
-    let responses = shared_responses(&mut generator);
+    let responses = shared_responses(&mut schemas.answers);
     sorted(json!({
         "openapi": "3.1.0",
         "info": {
@@ -41,12 +36,47 @@ fn document(routes: &[Route]) -> Value {
         "servers": [{ "url": "/" }],
         "paths": paths,
         "components": {
-            "schemas": generator.take_definitions(true),
+            "schemas": schemas.definitions(),
             "responses": responses,
             "parameters": operation::shared_parameters(),
             "securitySchemes": { "bearer": { "type": "http", "scheme": "bearer", "description": "An API key." } },
         },
     }))
+}
+
+/// The schemas that operations refer to by name. What is sent and what is answered are described apart, since a field with a
+/// default may be left out of a request and is always in an answer, and one that is skipped when empty is the other way round.
+struct Schemas {
+    requests: SchemaGenerator,
+    answers: SchemaGenerator,
+}
+
+impl Schemas {
+    fn new() -> Self {
+        // OpenAPI 3.1 takes JSON Schema 2020-12 as it is (OAS 3.1.0 §4.8.24).
+        let settings = SchemaSettings::draft2020_12().with(|settings| {
+            settings.definitions_path = "/components/schemas".into();
+            settings.meta_schema = None;
+        });
+        Self {
+            requests: settings.clone().for_deserialize().into_generator(),
+            answers: settings.for_serialize().into_generator(),
+        }
+    }
+
+    /// All that was named. A name means one schema: a type that is both sent and answered, and differs, is a fault that the
+    /// tests of this module find.
+    fn definitions(mut self) -> Map<String, Value> {
+        let mut all = self.requests.take_definitions(true);
+        for (name, schema) in self.answers.take_definitions(true) {
+            debug_assert!(
+                all.get(&name).is_none_or(|sent| *sent == schema),
+                "{name} is not the same in requests and in answers"
+            );
+            all.insert(name, schema);
+        }
+        all
+    }
 }
 
 /// The refusals that many routes share, by the name under which [`operation::describe`] refers to them.

@@ -1,8 +1,8 @@
 //! One operation of the document.
 
-use schemars::SchemaGenerator;
 use serde_json::{Map, Value, json};
 
+use super::Schemas;
 use crate::routes::{Access, RateClass, RouteInfo, Wire};
 
 /// A refusal that routes share.
@@ -87,25 +87,25 @@ pub(super) const REFUSALS: [Refusal; 13] = [
 ];
 
 /// Describes a route, naming the types it uses among the components.
-pub(super) fn describe(route: &RouteInfo, generator: &mut SchemaGenerator) -> Value {
+pub(super) fn describe(route: &RouteInfo, schemas: &mut Schemas) -> Value {
     let mut operation = json!({
         "operationId": route.operation_id,
         "summary": route.summary,
         "tags": [route.tag],
-        "responses": responses(route, generator),
+        "responses": responses(route, schemas),
         "security": security(route.access),
     });
     if let Some(permission) = route.access.permission() {
         operation["x-permission"] = json!(permission.as_str());
         operation["description"] = json!(demand(route.access, permission.as_str()));
     }
-    let parameters = parameters(route, generator);
+    let parameters = parameters(route, schemas);
     if !parameters.is_empty() {
         operation["parameters"] = Value::Array(parameters);
     }
     if let Some(body) = &route.wire.request {
         let content = match body.schema {
-            Some(schema) => json!({ "schema": schema(generator) }),
+            Some(schema) => json!({ "schema": schema(&mut schemas.requests) }),
             None => json!({}),
         };
         operation["requestBody"] =
@@ -143,24 +143,24 @@ fn security(access: Access) -> Value {
 pub(super) fn shared_parameters() -> Value {
     json!({
         "page": {
-            "name": "page", "in": "query", "description": "The number of the page; what is no number is 1.",
-            "schema": { "type": "integer", "minimum": 1, "default": 1 },
+            "name": "page", "in": "query", "description": "The number of the page, from 1; what is no such number is 1.",
+            "schema": { "anyOf": [{ "type": "integer", "minimum": 1 }, { "type": "string" }], "default": 1 },
         },
         "per_page": {
-            "name": "per_page", "in": "query", "description": "Rows on a page; what is out of range is 50.",
-            "schema": { "type": "integer", "minimum": 1, "maximum": 500, "default": 50 },
+            "name": "per_page", "in": "query", "description": "Rows on a page, 1 to 500; what is no such number is 50.",
+            "schema": { "anyOf": [{ "type": "integer", "minimum": 1, "maximum": 500 }, { "type": "string" }], "default": 50 },
         },
     })
 }
 
-fn parameters(route: &RouteInfo, generator: &mut SchemaGenerator) -> Vec<Value> {
+fn parameters(route: &RouteInfo, schemas: &mut Schemas) -> Vec<Value> {
     let mut parameters: Vec<Value> = path_parameters(route.path).map(path_parameter).collect();
     if route.wire.paged {
         for name in ["page", "per_page"] {
             parameters.push(json!({ "$ref": format!("#/components/parameters/{name}") }));
         }
     }
-    parameters.extend(query_parameters(&route.wire, generator));
+    parameters.extend(query_parameters(&route.wire, schemas));
     parameters
 }
 
@@ -177,7 +177,8 @@ fn path_parameter(name: &str) -> Value {
 }
 
 /// The properties of the query types, one parameter each.
-fn query_parameters(wire: &Wire, generator: &mut SchemaGenerator) -> Vec<Value> {
+fn query_parameters(wire: &Wire, schemas: &mut Schemas) -> Vec<Value> {
+    let generator = &mut schemas.requests;
     let mut parameters = Vec::new();
     for schema_of in &wire.query {
         let schema = schema_of(generator).to_value();
@@ -211,7 +212,7 @@ fn query_parameters(wire: &Wire, generator: &mut SchemaGenerator) -> Vec<Value> 
 
 // === responses ===
 
-fn responses(route: &RouteInfo, generator: &mut SchemaGenerator) -> Value {
+fn responses(route: &RouteInfo, schemas: &mut Schemas) -> Value {
     let mut responses = Map::new();
     for answer in &route.wire.answers {
         let status = answer.status.as_str().to_owned();
@@ -221,10 +222,15 @@ fn responses(route: &RouteInfo, generator: &mut SchemaGenerator) -> Value {
             .or_insert_with(|| json!({ "description": description }));
         if let Some((content_type, schema)) = answer.content {
             let media = match schema {
-                Some(schema) => json!({ "schema": schema(generator) }),
+                Some(schema) => json!({ "schema": schema(&mut schemas.answers) }),
                 None => json!({}),
             };
-            entry["content"][content_type] = media;
+            let known = entry["content"].get(content_type).cloned();
+            entry["content"][content_type] = match known {
+                None => media,
+                // One status with two shapes, such as the two envelopes of a list.
+                Some(known) => json!({ "schema": { "anyOf": [known["schema"], media["schema"]] } }),
+            };
         }
     }
     if route.etag {
@@ -254,7 +260,7 @@ fn may_refuse(route: &RouteInfo, status: u16) -> bool {
         .any(|refusal| refusal.as_u16() == status);
     declared
         || match status {
-            400 => wire.request.is_some(),
+            400 => wire.request.is_some() || wire.paged || !wire.query.is_empty(),
             401 => route.access.needs_identity(),
             403 => route.access.permission().is_some(),
             404 => path_parameters(route.path).next().is_some(),

@@ -61,7 +61,7 @@ fn a_list_has_its_page_its_filters_and_its_envelope() {
     let list = &document["paths"]["/api/v1/gadgets"]["get"];
     assert_eq!(
         statuses(list),
-        ["200", "304", "401", "403", "429", "500", "503"]
+        ["200", "304", "400", "401", "403", "429", "500", "503"]
     );
     let parameters = list["parameters"].as_array().unwrap();
     assert_eq!(

@@ -167,7 +167,7 @@ db_tests! {
         unknown.is(200, &json!({"data": [], "total": 0, "page_size": 7}));
     }
 
-    async fn a_nul_in_a_parameter_is_refused_by_name(db: TestDb) {
+    async fn a_nul_in_a_parameter_and_a_second_value_are_refused_by_name(db: TestDb) {
         let api = api(db).await;
         for (path, name) in [
             (format!("{PATH}?environment=%00"), "environment"),
@@ -177,6 +177,10 @@ db_tests! {
         ] {
             let refused = format!("the query is not valid: {name}: contains a NUL character");
             api.get(&path).await.is_main(400, "Bad Request", &refused);
+        }
+        for name in ["page", "status", "anything"] {
+            let refused = format!("the query is not valid: {name}: is given more than once");
+            api.get(&format!("{PATH}?{name}=1&x=2&{name}=3")).await.is_main(400, "Bad Request", &refused);
         }
         let early = json!({"expires_at": "-004713-06-01T00:00:00Z"});
         let refused = api.post(PATH, &early).await;
