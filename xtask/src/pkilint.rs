@@ -52,13 +52,6 @@ const PROFILES: [(&str, &str, &[&str]); 5] = [
 ];
 
 impl Pkilint {
-    /// The form that is part of every check.
-    pub(crate) fn short() -> Self {
-        Self {
-            database: Backend::Sqlite,
-        }
-    }
-
     pub(crate) fn run(&self) -> Result<()> {
         let tools = step("pkilint", || python::PKILINT.programs())?;
         let programs = step("build", || Programs::build(Profile::cheapest()))?;

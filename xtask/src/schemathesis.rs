@@ -34,16 +34,6 @@ pub(crate) struct Schemathesis {
 }
 
 impl Schemathesis {
-    /// The form that is part of every check: one database, few examples.
-    pub(crate) fn short() -> Self {
-        Self {
-            database: Some(Backend::Sqlite),
-            examples: 5,
-            seed: Some(1),
-            path: None,
-        }
-    }
-
     pub(crate) fn run(&self) -> Result<()> {
         let tool = step("schemathesis", || python::SCHEMATHESIS.programs())?;
         let programs = step("build", || Programs::build(Profile::cheapest()))?;
