@@ -315,9 +315,14 @@ CREATE TABLE IF NOT EXISTS certificate_revocations (
     revoked_at TIMESTAMPTZ NOT NULL,
     issuer_notified BOOLEAN NOT NULL DEFAULT false,
     created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    expires_at TIMESTAMPTZ,
+    short_lived BOOLEAN,
     UNIQUE (issuer_id, serial_number)
 );
 CREATE INDEX IF NOT EXISTS certificate_revocations_certificate ON certificate_revocations (certificate_id);
+CREATE INDEX IF NOT EXISTS certificate_revocations_undescribed ON certificate_revocations (issuer_id) WHERE short_lived IS NULL;
+COMMENT ON COLUMN certificate_revocations.expires_at IS 'The end of the certificate, after which its entry leaves the CRL; NULL where no version has the serial.';
+COMMENT ON COLUMN certificate_revocations.short_lived IS 'Whether its life is too short for status services; NULL until the issuer is next marked as changed.';
 
 CREATE TABLE IF NOT EXISTS policy_violations (
     id TEXT COLLATE "C" PRIMARY KEY,

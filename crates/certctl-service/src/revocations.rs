@@ -8,7 +8,7 @@ use certctl_domain::{
     revocation::{Revocation, RevocationReason},
     validation::InvalidField,
 };
-use certctl_repository::{certificates, revocations, transaction, versions};
+use certctl_repository::{certificates, revocations, transaction};
 use certctl_telemetry::ErrorChain;
 use serde_json::json;
 
@@ -20,8 +20,8 @@ use crate::{
 };
 
 impl Services {
-    /// Revokes the latest version of a certificate, and with it the certificate: state, revocation and audit row together, or
-    /// none of them. Then the issuer is told, as well as can be.
+    /// Revokes a certificate: its latest version and every other one that is still valid. State, revocations, audit row and the mark
+    /// that status services go by are written together, or none of them. Then the issuer is told, as well as can be.
     ///
     /// # Errors
     /// [`Error::Forbidden`] without `cert.revoke`, [`Error::Invalid`] for an unknown reason, [`Error::NotFound`] when there is no
@@ -39,41 +39,44 @@ impl Services {
             None => RevocationReason::Unspecified,
         };
         let now = self.now();
-        let revocation = transaction!(self.db, "revoke certificate", conn => {
+        let revoked = transaction!(self.db, "revoke certificate", conn => {
             let mut certificate = certificates::find_for_update(conn, id).await.or_not_found("certificate", id)?;
             let seen = certificate.status;
             let next = seen.transition(CertificateEvent::Revoke).map_err(|refused| {
                 Error::BadRequest(format!("a certificate that is {} cannot be revoked", refused.from))
             })?;
-            let version = versions::latest(conn, id).await?.ok_or_else(|| Error::not_found("issued version of certificate", id))?;
-            // Versions that older programs wrote do not say who signed; the certificate's issuer is the best that is known.
-            let issuer_id = if version.issuer_id.as_str().is_empty() {
-                certificate.issuer_id.clone()
-            } else {
-                version.issuer_id.clone()
-            };
+            let serials = revocations::revocable(conn, id, now).await?;
+            if serials.is_empty() {
+                return Err(Error::not_found("issued version of certificate", id));
+            }
             certificate.status = next;
             certificate.revoked_at = Some(now);
             certificate.revocation_reason = Some(reason);
             certificate.updated_at = now;
             certificates::update(conn, &certificate, seen).await?;
-            let revocation = Revocation {
-                id: RevocationId::generate(now),
-                certificate_id: id.clone(),
-                issuer_id: issuer_id.clone(),
-                serial_number: version.serial_number.clone(),
-                reason,
-                revoked_by: actor.id().to_owned(),
-                revoked_at: now,
-                issuer_notified: false,
-            };
-            revocations::insert(conn, &revocation).await?;
+            let revoked: Vec<Revocation> = serials
+                .into_iter()
+                .map(|(issuer_id, serial_number)| Revocation {
+                    id: RevocationId::generate(now),
+                    certificate_id: id.clone(),
+                    issuer_id,
+                    serial_number,
+                    reason,
+                    revoked_by: actor.id().to_owned(),
+                    revoked_at: now,
+                    issuer_notified: false,
+                })
+                .collect();
             call_off_waiting(conn, actor, id, "the certificate was revoked", now).await?;
-            let details = json!({"reason": reason.as_str(), "serial_number": version.serial_number.as_str(), "issuer_id": issuer_id.as_str()});
+            let details = details(&revoked, reason);
             record(conn, event(actor, EventCategory::CertLifecycle, "certificate_revoked", ("certificate", id.as_str()), details, now)).await?;
-            Ok::<_, Error>(revocation)
+            // Last, because it locks a row that every revocation of the issuer waits for.
+            revocations::enter(conn, &revoked).await?;
+            Ok::<_, Error>(revoked)
         })?;
-        self.tell_issuer(&revocation).await;
+        for revocation in &revoked {
+            self.tell_issuer(revocation).await;
+        }
         Ok(())
     }
 
@@ -100,4 +103,13 @@ impl Services {
             tracing::warn!(error = %ErrorChain(&error), "that the issuer was told of a revocation could not be noted");
         }
     }
+}
+
+/// What the audit log says; the serial of the latest version first.
+fn details(revoked: &[Revocation], reason: RevocationReason) -> serde_json::Value {
+    let serials: Vec<&str> = revoked
+        .iter()
+        .map(|one| one.serial_number.as_str())
+        .collect();
+    json!({"reason": reason.as_str(), "serial_number": serials[0], "issuer_id": revoked[0].issuer_id.as_str(), "serial_numbers": serials})
 }

@@ -2,7 +2,7 @@
 
 use certctl_domain::{
     certificate::CertificateVersion,
-    id::{CertificateId, JobId},
+    id::{CertificateId, IssuerId, JobId},
     time::Timestamp,
 };
 use diesel::{Insertable, QueryableByName, sql_types::Text};
@@ -10,7 +10,7 @@ use diesel_async::RunQueryDsl;
 use serde_json::{Value, json};
 
 use crate::{
-    Conn, Error,
+    Conn, Error, revocations,
     schema::certificate_versions,
     types::{At, Json, JsonDoc, UtcTimestamp},
 };
@@ -222,8 +222,15 @@ async fn update_certificates(
          FROM {batch} JOIN certificate_versions v ON v.id = b.version JOIN managed_certificates m ON m.id = v.certificate_id \
          WHERE m.status IN ('Revoked', 'Archived') ON CONFLICT DO NOTHING",
     );
-    on_conn!(conn, c => diesel::sql_query(sql).bind::<JsonDoc, _>(&batch.rows).bind::<UtcTimestamp, _>(At(now)).execute(c).await)?;
-    Ok(())
+    let revoked = on_conn!(conn, c => diesel::sql_query(sql).bind::<JsonDoc, _>(&batch.rows).bind::<UtcTimestamp, _>(At(now)).execute(c).await)?;
+    if revoked == 0 {
+        return Ok(());
+    }
+    let issuers: Vec<IssuerId> = held
+        .iter()
+        .map(|one| one.version.issuer_id.clone())
+        .collect();
+    revocations::mark_dirty(conn, &issuers, now).await
 }
 
 async fn delete_intents(conn: &mut Conn, held: &[&Completion]) -> Result<(), Error> {

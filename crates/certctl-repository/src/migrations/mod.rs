@@ -55,8 +55,12 @@ macro_rules! embedded {
 #[must_use]
 pub fn embedded(backend: Backend) -> Vec<Migration> {
     match backend {
-        Backend::Postgres => embedded!("postgres": "0001_initial.up.sql"),
-        Backend::Sqlite => embedded!("sqlite": "0001_initial.up.sql"),
+        Backend::Postgres => {
+            embedded!("postgres": "0001_initial.up.sql", "0003_revocation_status.up.sql")
+        }
+        Backend::Sqlite => {
+            embedded!("sqlite": "0001_initial.up.sql", "0003_revocation_status.up.sql")
+        }
     }
 }
 

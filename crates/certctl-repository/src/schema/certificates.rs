@@ -136,6 +136,8 @@ diesel::table! {
         revoked_at -> UtcTimestamp,
         issuer_notified -> Bool,
         created_at -> UtcTimestamp,
+        expires_at -> Nullable<UtcTimestamp>,
+        short_lived -> Nullable<Bool>,
     }
 }
 

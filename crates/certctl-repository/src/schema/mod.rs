@@ -3,6 +3,7 @@
 mod authority;
 mod certificates;
 mod fleet;
+mod status;
 mod store;
 mod trail;
 mod work;
@@ -10,6 +11,7 @@ mod work;
 pub(crate) use authority::*;
 pub(crate) use certificates::*;
 pub(crate) use fleet::*;
+pub(crate) use status::*;
 pub(crate) use store::*;
 pub(crate) use trail::*;
 pub(crate) use work::*;
@@ -44,5 +46,9 @@ diesel::allow_tables_to_appear_in_same_query!(
     issuance_intents,
     issuance_approval_requests,
     scheduler_leases,
+    revocation_status,
+    crl_cache,
+    crl_generation_events,
+    ocsp_responders,
     audit_events,
 );

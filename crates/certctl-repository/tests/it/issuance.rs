@@ -85,9 +85,9 @@ db_tests! {
         };
         let first = revocation("rev-1", RevocationReason::KeyCompromise);
         assert!(!revocations::is_revoked(reader!(db), &basics.issuer, &serial("a1")).await.unwrap());
-        tx!(db, conn => revocations::insert(conn, &first).await).unwrap();
+        tx!(db, conn => revocations::enter(conn, std::slice::from_ref(&first)).await).unwrap();
         let second = revocation("rev-2", RevocationReason::Superseded);
-        tx!(db, conn => revocations::insert(conn, &second).await).unwrap();
+        tx!(db, conn => revocations::enter(conn, std::slice::from_ref(&second)).await).unwrap();
         let rows = "SELECT id || ' ' || reason || ' ' || CAST(issuer_notified AS text) AS value FROM certificate_revocations";
         let no = if db.backend() == certctl_repository::Backend::Sqlite { "0" } else { "false" };
         assert_eq!(db.texts(rows).await, [format!("rev-1 keyCompromise {no}")]);
@@ -98,7 +98,7 @@ db_tests! {
         let other = IssuerId::from_stored("iss-other".into());
         assert!(!revocations::is_revoked(reader!(db), &other, &serial("a1")).await.unwrap());
         let unknown = Revocation { issuer_id: other, ..revocation("rev-3", RevocationReason::Unspecified) };
-        let refused = tx!(db, conn => revocations::insert(conn, &unknown).await);
+        let refused = tx!(db, conn => revocations::enter(conn, std::slice::from_ref(&unknown)).await);
         assert!(matches!(refused, Err(Error::Reference)), "{refused:?}");
     }
 

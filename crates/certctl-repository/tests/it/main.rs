@@ -39,6 +39,7 @@ mod migrations;
 mod nouns;
 mod plans;
 mod renewals;
+mod revocations;
 mod rows_of_others;
 mod schema;
 mod transactions;

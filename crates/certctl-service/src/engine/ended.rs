@@ -29,6 +29,7 @@ pub(super) async fn revoke_refused(
     refused: &[&Completion],
     now: Timestamp,
 ) -> Result<(), Error> {
+    let mut revoked = Vec::new();
     for one in refused {
         let ended = match jobs::find(conn, &one.job_id).await {
             Ok(job) => matches!(job.status, JobStatus::Cancelled | JobStatus::Failed),
@@ -44,7 +45,7 @@ pub(super) async fn revoke_refused(
             continue;
         }
         let version = &one.version;
-        let revocation = Revocation {
+        revoked.push(Revocation {
             id: RevocationId::generate(now),
             certificate_id: version.certificate_id.clone(),
             issuer_id: version.issuer_id.clone(),
@@ -53,11 +54,10 @@ pub(super) async fn revoke_refused(
             revoked_by: Actor::system().id().to_owned(),
             revoked_at: now,
             issuer_notified: false,
-        };
-        revocations::insert(conn, &revocation).await?;
+        });
         tracing::warn!(job.id = %one.job_id, serial = %version.serial_number, "what was signed for a job that was called off is revoked");
     }
-    Ok(())
+    Ok(revocations::enter(conn, &revoked).await?)
 }
 
 /// Ends the intents of jobs of certificates that ended without a version and are not tried again: whether a CA has signed already
@@ -89,8 +89,9 @@ pub(super) async fn give_up(
         return Ok(());
     }
     let mut events = Vec::with_capacity(unfinished.len());
+    let mut revoked = Vec::with_capacity(unfinished.len());
     for one in unfinished {
-        let revocation = Revocation {
+        revoked.push(Revocation {
             id: RevocationId::generate(now),
             certificate_id: one.certificate_id.clone(),
             issuer_id: one.issuer_id.clone(),
@@ -99,8 +100,7 @@ pub(super) async fn give_up(
             revoked_by: actor.id().to_owned(),
             revoked_at: now,
             issuer_notified: false,
-        };
-        revocations::insert(conn, &revocation).await?;
+        });
         let details = json!({"certificate_id": one.certificate_id.as_str(), "issuer_id": one.issuer_id.as_str(),
             "serial_number": one.serial_number.as_str()});
         events.push(event(
@@ -114,7 +114,9 @@ pub(super) async fn give_up(
     }
     audit_events::insert_all(conn, &events).await?;
     let jobs: Vec<JobId> = unfinished.iter().map(|one| one.job_id.clone()).collect();
-    Ok(intents::delete_many(conn, &jobs).await?)
+    intents::delete_many(conn, &jobs).await?;
+    // Last, because it locks a row that every revocation of the issuer waits for.
+    Ok(revocations::enter(conn, &revoked).await?)
 }
 
 /// Leaves out the deployments of certificates that were revoked or archived while they were signed.
