@@ -95,6 +95,9 @@ pub fn environment(server: &ServerConfig, name: &str, identity: &Identity) -> St
         identity.api_key.expose()
     );
     if let Some(path) = &server.ca_bundle {
+        // The agent will be started from another folder, mostly by a service manager. Without a present folder there is nothing to
+        // make it absolute with, and it stays as it was given.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
         text += &format!("CERTCTL_SERVER_CA_BUNDLE_PATH={}\n", path.display());
     }
     text

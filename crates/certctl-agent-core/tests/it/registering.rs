@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 
-use certctl_agent_core::{Error, register, register_into, remembered_or_registered};
+use certctl_agent_core::{Error, environment, register, register_into, remembered_or_registered};
 use certctl_domain::secret::Secret;
 
 use crate::{
@@ -26,6 +26,21 @@ async fn a_token_is_exchanged_for_an_id_and_a_key() {
             .all(|f| sent[f].is_string())
     );
     assert!(!format!("{identity:?}").contains("canary"));
+}
+
+/// The agent is started from another folder than it was registered in.
+#[tokio::test]
+async fn a_bundle_that_was_given_by_a_relative_path_is_written_down_as_an_absolute_one() {
+    let bench = Bench::start().await;
+    let identity = register(&bench.server_config(), &Secret::new(TOKEN), "web-1")
+        .await
+        .unwrap();
+    let mut config = bench.server_config();
+    config.ca_bundle = Some("tls/root.crt".into());
+    let text = environment(&config, "web-1", &identity);
+    let here = std::env::current_dir().unwrap().join("tls/root.crt");
+    let line = format!("CERTCTL_SERVER_CA_BUNDLE_PATH={}", here.display());
+    assert!(text.lines().any(|found| found == line), "{line} in {text}");
 }
 
 #[tokio::test]
