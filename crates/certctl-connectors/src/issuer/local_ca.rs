@@ -32,7 +32,10 @@ pub struct LocalCa {
 
 struct Inner {
     signer: CaSigner,
-    /// The issuing CA and what is above it.
+    /// The issuing CA and what is above it, up to the root: what clients are told to trust.
+    ca_pem: String,
+    /// What is handed out with every leaf: the same without the root, which a server must not send to be trusted and need not
+    /// send otherwise (RFC 8446 §4.4.2).
     chain_pem: String,
     config: Config,
 }
@@ -61,8 +64,9 @@ impl LocalCa {
         };
         Ok(Self {
             inner: Arc::new(Inner {
+                ca_pem: opened.ca_pem(),
+                chain_pem: opened.chain_pem(),
                 signer: opened.signer,
-                chain_pem: opened.chain_pem,
                 config,
             }),
         })
@@ -106,6 +110,6 @@ impl Issuer for LocalCa {
     }
 
     fn ca_pem(&self) -> BoxFuture<'_, Result<String, IssuerError>> {
-        Box::pin(async { Ok(self.inner.chain_pem.clone()) })
+        Box::pin(async { Ok(self.inner.ca_pem.clone()) })
     }
 }

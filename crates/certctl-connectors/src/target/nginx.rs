@@ -261,7 +261,9 @@ impl Config {
             default_mode: Some(0o644),
             secret: false,
         }];
-        if let Some(path) = &fields.chain_path {
+        // Servers refuse a chain file without a certificate, so where the CA is itself the root the file stays as it is.
+        let chain_path = fields.chain_path.as_ref();
+        if let Some(path) = chain_path.filter(|_| !request.chain_pem.trim().is_empty()) {
             files.push(PlannedFile {
                 path: path.clone(),
                 bytes: with_newline(&request.chain_pem).into_bytes().into(),

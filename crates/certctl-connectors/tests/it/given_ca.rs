@@ -116,11 +116,11 @@ async fn a_leaf_of_a_given_ca_verifies_under_its_root() {
             .await
             .remove(0)
             .unwrap();
+        assert_eq!(issued.chain_pem, given.issuing_pem, "the root is not sent");
         assert_eq!(
-            issued.chain_pem,
+            ca.ca_pem().await.unwrap(),
             format!("{}{}", given.issuing_pem, given.root_pem)
         );
-        assert_eq!(ca.ca_pem().await.unwrap(), issued.chain_pem);
         openssl_verifies(&issued.leaf_pem, &given.root_pem, &issued.chain_pem).unwrap();
         openssl_verifies(&issued.leaf_pem, &given.root_pem, "").unwrap_err();
         // No root of its own was made on the side.

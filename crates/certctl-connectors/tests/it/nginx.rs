@@ -119,6 +119,20 @@ async fn chain_and_key_go_to_files_of_their_own_with_the_modes_of_the_type() {
     }
 }
 
+/// A chain file without a certificate would keep nginx from starting; a CA that is itself the root has none to put there.
+#[tokio::test]
+async fn without_intermediates_the_chain_file_stays_as_it_is() {
+    let web = Web::start();
+    let mut config = web.verified_config();
+    config["chain_path"] = json!(web.path("kept-chain.pem"));
+    fs::write(web.path("kept-chain.pem"), "as it was").unwrap();
+    let mut request = web.ca.issue("localhost").request(config);
+    request.chain_pem = String::new();
+    real_connector().deploy(&request).await.unwrap();
+    assert_eq!(web.snapshot()["kept-chain.pem"].0, b"as it was");
+    assert_eq!(web.snapshot()["cert.pem"].0, request.cert_pem.as_bytes());
+}
+
 #[tokio::test]
 async fn files_that_nginx_refuses_never_become_the_live_ones() {
     let web = Web::start();

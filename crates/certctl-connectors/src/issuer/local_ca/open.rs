@@ -31,7 +31,30 @@ const ROOT_BACKDATED: Duration = DAY;
 
 pub(super) struct Opened {
     pub(super) signer: CaSigner,
-    pub(super) chain_pem: String,
+    /// The issuing CA and what is above it.
+    chain: Vec<ParsedCertificate>,
+}
+
+impl Opened {
+    pub(super) fn ca_pem(&self) -> String {
+        self.chain.iter().map(ParsedCertificate::to_pem).collect()
+    }
+
+    /// Without what is signed by itself: a root, which is trusted because it is known and not because it was sent.
+    pub(super) fn chain_pem(&self) -> String {
+        self.chain
+            .iter()
+            .filter(|ca| !is_root(ca))
+            .map(ParsedCertificate::to_pem)
+            .collect()
+    }
+}
+
+/// Signed by itself. A certificate that a CA made for its own next key has the same names too, and another signature; a signature
+/// of a kind that cannot be checked here leaves the names to go by.
+fn is_root(ca: &ParsedCertificate) -> bool {
+    ca.subject_der() == ca.issuer_der()
+        && !matches!(ca.verify_signed_by(ca), Err(Error::BadSignature))
 }
 
 /// The root of an issuer; made and kept when it has none.
@@ -65,8 +88,8 @@ pub(super) async fn root(
     if !signer.certificate().is_valid_at(now) {
         return Err(IssuerError::Other("the local CA is not in date".to_owned()));
     }
-    let chain_pem = signer.certificate().to_pem();
-    Ok(Opened { signer, chain_pem })
+    let chain = vec![signer.certificate().clone()];
+    Ok(Opened { signer, chain })
 }
 
 impl StoredCa {
@@ -155,10 +178,9 @@ pub(super) fn read_files(
     let chain = ParsedCertificate::chain_from_pem(text.expose())
         .map_err(|error| invalid(CERTIFICATE, error))?;
     check_links(&chain)?;
-    let chain_pem: String = chain.iter().map(ParsedCertificate::to_pem).collect();
     let ca = chain
-        .into_iter()
-        .next()
+        .first()
+        .cloned()
         .ok_or_else(|| invalid(CERTIFICATE, "holds no certificate"))?;
     if now < ca.not_before() {
         return Err(invalid(CERTIFICATE, "the certificate is not valid yet"));
@@ -175,7 +197,7 @@ pub(super) fn read_files(
         Error::KeyMismatch => invalid(KEY, "is not the key of the certificate in ca_cert_path"),
         other => invalid(CERTIFICATE, other),
     })?;
-    Ok(Opened { signer, chain_pem })
+    Ok(Opened { signer, chain })
 }
 
 /// Each certificate is signed by the one after it, or clients could not build the chain that every leaf is handed out with.
