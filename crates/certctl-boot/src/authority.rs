@@ -9,6 +9,7 @@ use certctl_domain::{
 use certctl_repository::{
     Db, Error,
     authorities::{self, Authority},
+    sealed::SealedColumn,
     transaction,
 };
 use std::sync::Arc;
@@ -54,7 +55,7 @@ impl CaStore for DatabaseCaStore {
     }
 
     fn place(&self, id: &IssuerId) -> String {
-        format!("local_authorities:private_key:{id}")
+        SealedColumn::AuthorityKeys.place(id.as_str())
     }
 }
 

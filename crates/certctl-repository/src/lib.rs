@@ -36,6 +36,7 @@ pub mod renewals;
 pub mod replanning;
 pub mod revocations;
 pub mod roles;
+pub mod sealed;
 pub mod seed;
 pub mod targets;
 pub mod teams;

@@ -19,6 +19,7 @@ pub mod owners;
 pub mod profiles;
 pub mod renewal_policies;
 pub mod renewals;
+mod revising;
 pub mod revocations;
 mod secrets;
 mod services;

@@ -1,7 +1,8 @@
-//! Configurations of third parties: what is shown, what is sealed (issuers §2).
+//! Configurations of third parties: what is shown, what is sealed (issuers §2), and how both are changed.
 
-use certctl_domain::id::{IssuerId, TargetId};
+use certctl_domain::{issuer::Issuer, target::Target, validation::InvalidField};
 use certctl_pki::seal::Sealer;
+use certctl_repository::sealed::SealedColumn;
 use serde_json::{Map, Value};
 
 use crate::Error;
@@ -9,14 +10,93 @@ use crate::Error;
 /// What stands where a secret is.
 pub(crate) const MASK: &str = "********";
 
-/// Where an issuer's configuration is sealed for.
-pub(crate) fn issuer_place(id: &IssuerId) -> String {
-    format!("issuers:encrypted_config:{id}")
+/// A thing with a configuration that may hold secrets.
+pub(crate) trait Configured {
+    /// Where its configuration is sealed for.
+    fn place(&self) -> String;
+    /// Its configuration as it may be shown, and all of it, sealed.
+    fn config(&self) -> (&Value, Option<&[u8]>);
+    /// Gives it another configuration.
+    fn set_config(&mut self, config: StoredConfig);
 }
 
-/// Where a target's configuration is sealed for.
-pub(crate) fn target_place(id: &TargetId) -> String {
-    format!("deployment_targets:encrypted_config:{id}")
+macro_rules! configured {
+    ($thing:ty, $column:expr) => {
+        impl Configured for $thing {
+            fn place(&self) -> String {
+                $column.place(self.id.as_str())
+            }
+
+            fn config(&self) -> (&Value, Option<&[u8]>) {
+                (&self.config, self.encrypted_config.as_deref())
+            }
+
+            fn set_config(&mut self, config: StoredConfig) {
+                self.config = config.shown;
+                self.encrypted_config = config.sealed;
+            }
+        }
+    };
+}
+
+configured!(Issuer, SealedColumn::IssuerConfigs);
+configured!(Target, SealedColumn::TargetConfigs);
+
+/// A thing as it may leave: rows that others wrote may hold secrets in the clear.
+pub(crate) fn shown<T: Configured>(mut thing: T, secret_fields: &[&str]) -> T {
+    let mut config = thing.config().0.clone();
+    mask(&mut config, secret_fields);
+    thing.set_config(StoredConfig {
+        shown: config,
+        sealed: None,
+    });
+    thing
+}
+
+/// The whole configuration of a thing.
+///
+/// # Errors
+/// [`Error::Internal`] when it is sealed and cannot be opened.
+pub(crate) fn full(thing: &impl Configured, sealer: Option<&Sealer>) -> Result<Value, Error> {
+    let (shown, sealed) = thing.config();
+    open(shown, sealed, sealer, &thing.place())
+}
+
+/// A new configuration with what is stored where it says to keep that; only where nothing is `kept` of the thing as it was,
+/// because it becomes one of another kind, which may not know a secret for one, nothing is carried over.
+///
+/// # Errors
+/// As [`full`].
+pub(crate) fn merged(
+    mut new: Value,
+    thing: &impl Configured,
+    kept: bool,
+    sealer: Option<&Sealer>,
+) -> Result<Value, Error> {
+    if mentions_mask(&new) {
+        let stored = if kept {
+            full(thing, sealer)?
+        } else {
+            Value::Null
+        };
+        keep_masked(&mut new, &stored);
+    }
+    Ok(new)
+}
+
+/// Gives a thing a configuration, with its secrets sealed and masked.
+///
+/// # Errors
+/// [`Error::BadRequest`] when there is a secret and no key to seal it with.
+pub(crate) fn put(
+    thing: &mut impl Configured,
+    config: &Value,
+    secret_fields: &[&str],
+    sealer: Option<&Sealer>,
+) -> Result<(), Error> {
+    let stored = store(config, secret_fields, sealer, &thing.place())?;
+    thing.set_config(stored);
+    Ok(())
 }
 
 /// A configuration in its two forms.
@@ -29,7 +109,7 @@ pub(crate) struct StoredConfig {
 }
 
 /// Masks declared secret fields; a dot in a field leads into an object. Tells whether there was a secret.
-pub(crate) fn mask(config: &mut Value, secret_fields: &[&str]) -> bool {
+fn mask(config: &mut Value, secret_fields: &[&str]) -> bool {
     let mut masked = false;
     for field in secret_fields {
         let (parents, name) = field.rsplit_once('.').unwrap_or(("", field));
@@ -52,7 +132,7 @@ pub(crate) fn mask(config: &mut Value, secret_fields: &[&str]) -> bool {
 ///
 /// # Errors
 /// [`Error::BadRequest`] when there is a secret and no key to seal it with: it is never stored in the clear.
-pub(crate) fn store(
+fn store(
     full: &Value,
     secret_fields: &[&str],
     sealer: Option<&Sealer>,
@@ -79,7 +159,7 @@ pub(crate) fn store(
 ///
 /// # Errors
 /// [`Error::Internal`] when it is sealed and cannot be opened.
-pub(crate) fn open(
+fn open(
     shown: &Value,
     sealed: Option<&[u8]>,
     sealer: Option<&Sealer>,
@@ -96,7 +176,7 @@ pub(crate) fn open(
 }
 
 /// Whether a configuration asks for stored values by sending the mask.
-pub(crate) fn mentions_mask(config: &Value) -> bool {
+fn mentions_mask(config: &Value) -> bool {
     match config {
         Value::String(text) => text == MASK,
         Value::Object(fields) => fields.values().any(mentions_mask),
@@ -106,7 +186,7 @@ pub(crate) fn mentions_mask(config: &Value) -> bool {
 
 /// Puts stored values where the new configuration says "keep what is stored" by sending the mask; where nothing is stored,
 /// nothing stays.
-pub(crate) fn keep_masked(new: &mut Value, stored: &Value) {
+fn keep_masked(new: &mut Value, stored: &Value) {
     let Value::Object(new) = new else {
         return;
     };
@@ -121,7 +201,7 @@ pub(crate) fn keep_masked(new: &mut Value, stored: &Value) {
 }
 
 /// Whether a NUL stands in a text or in a name anywhere inside: `jsonb` has none, so PostgreSQL would refuse the row.
-pub(crate) fn holds_nul(value: &Value) -> bool {
+fn holds_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
         Value::Array(items) => items.iter().any(holds_nul),
@@ -141,23 +221,13 @@ pub(crate) fn object(config: Option<Value>) -> Result<Value, Error> {
         .filter(|config| !config.is_null())
         .unwrap_or_else(|| Value::Object(Map::new()));
     if !config.is_object() {
-        return Err(
-            certctl_domain::validation::InvalidField::new("config", "must be an object").into(),
-        );
+        return Err(InvalidField::new("config", "must be an object").into());
     }
     if holds_nul(&config) {
-        return Err(certctl_domain::validation::InvalidField::new(
-            "config",
-            "holds a NUL character",
-        )
-        .into());
+        return Err(InvalidField::new("config", "holds a NUL character").into());
     }
     if config.to_string().len() > 65_536 {
-        return Err(certctl_domain::validation::InvalidField::new(
-            "config",
-            "is larger than 64 KiB",
-        )
-        .into());
+        return Err(InvalidField::new("config", "is larger than 64 KiB").into());
     }
     Ok(config)
 }

@@ -20,6 +20,7 @@ use crate::{
     Error, Services,
     error::Expect as _,
     input::{deleted, known, new_id, one_of, reference, written},
+    revising::{Tries, aside},
     secrets,
     services::{authorise, event, record},
 };
@@ -97,7 +98,7 @@ impl Services {
             TargetId::generate(now)
         })?;
         let parsed = parse(input)?;
-        let mut target = Target {
+        let target = Target {
             id,
             name: parsed.name.clone(),
             target_type: parsed.kind,
@@ -113,7 +114,7 @@ impl Services {
             created_at: now,
             updated_at: now,
         };
-        self.put_on_target(&mut target, parsed, &Value::Null)?;
+        let target = self.revised_target(target, parsed).await?;
         transaction!(self.db, "create target", conn => {
             check_agent(conn, &target.agent_id).await?;
             written(targets::insert(conn, &target).await, "agent_id", || taken(&target))?;
@@ -126,7 +127,8 @@ impl Services {
     /// Replaces what is said of a target; masked values stay as they are. It is untested then.
     ///
     /// # Errors
-    /// As [`Services::create_target`], [`Error::NotFound`], and [`Error::Conflict`] for a target that was retired with its agent.
+    /// As [`Services::create_target`], [`Error::NotFound`], and [`Error::Conflict`] for a target that was retired with its agent,
+    /// or that others keep changing at the same time.
     pub async fn update_target(
         &self,
         actor: &Actor,
@@ -134,29 +136,36 @@ impl Services {
         input: TargetInput,
     ) -> Result<Target, Error> {
         authorise(actor, Permission::TargetEdit)?;
-        let now = self.now();
-        transaction!(self.db, "update target", conn => {
-            locks::target(conn, id).await.or_not_found("target", id)?;
-            let mut target = targets::find(conn, id).await.or_not_found("target", id)?;
+        let mut tries = Tries::new("target", id);
+        loop {
+            let before = targets::find(&mut self.read().await?, id)
+                .await
+                .or_not_found("target", id)?;
             let parsed = parse(input.clone())?;
-            if target.retired_at.is_some() {
-                return Err(Error::Conflict(format!("target {id} was retired with its agent")));
+            if before.retired_at.is_some() {
+                return Err(Error::Conflict(format!(
+                    "target {id} was retired with its agent"
+                )));
             }
-            check_agent(conn, &parsed.agent_id).await?;
-            // Nothing is carried over to another kind, which may not know it for a secret.
-            let stored = if parsed.kind == target.target_type && secrets::mentions_mask(&parsed.config) {
-                let place = secrets::target_place(id);
-                secrets::open(&target.config, target.encrypted_config.as_deref(), self.sealer.as_deref(), &place)?
-            } else {
-                Value::Null
-            };
-            target.updated_at = now;
-            self.put_on_target(&mut target, parsed, &stored)?;
-            written(targets::update(conn, &target).await, "agent_id", || taken(&target))?;
-            jobs::reassign_of_target(conn, id, &target.agent_id).await?;
-            record(conn, event(actor, EventCategory::Config, "update_target", ("target", id.as_str()), details(&target), now)).await?;
-            Ok::<_, Error>(shown(target))
-        })
+            let mut after = self.revised_target(before.clone(), parsed).await?;
+            let now = self.now();
+            after.updated_at = now;
+            let done = transaction!(self.db, "update target", conn => {
+                locks::target(conn, id).await.or_not_found("target", id)?;
+                if targets::find(conn, id).await.or_not_found("target", id)? != before {
+                    return Ok(false);
+                }
+                check_agent(conn, &after.agent_id).await?;
+                written(targets::update(conn, &after).await, "agent_id", || taken(&after))?;
+                jobs::reassign_of_target(conn, id, &after.agent_id).await?;
+                record(conn, event(actor, EventCategory::Config, "update_target", ("target", id.as_str()), details(&after), now)).await?;
+                Ok::<_, Error>(true)
+            })?;
+            if done {
+                return Ok(shown(after));
+            }
+            tries.again()?;
+        }
     }
 
     /// Deletes a target; certificates are no longer mapped to it.
@@ -199,38 +208,31 @@ impl Services {
         })
     }
 
-    /// Puts what the caller said over what is there, checks the configuration and seals it.
-    fn put_on_target(
-        &self,
-        target: &mut Target,
-        parsed: Parsed,
-        stored: &Value,
-    ) -> Result<(), Error> {
-        let mut config = parsed.config;
-        secrets::keep_masked(&mut config, stored);
-        let config = config::checked(parsed.kind, config)?;
-        let place = secrets::target_place(&target.id);
-        let fields = config::secret_fields(parsed.kind);
-        let stored = secrets::store(&config, fields, self.sealer.as_deref(), &place)?;
-        target.name = parsed.name;
-        target.target_type = parsed.kind;
-        target.agent_id = parsed.agent_id;
-        target.enabled = parsed.enabled;
-        target.config = stored.shown;
-        target.encrypted_config = stored.sealed;
-        target.test_status = TestStatus::Untested;
-        Ok(())
+    /// The target with what the caller said put on it, its configuration checked and sealed; away from the threads that serve
+    /// requests, because opening what is stored may stretch a passphrase.
+    async fn revised_target(&self, mut target: Target, parsed: Parsed) -> Result<Target, Error> {
+        let sealer = self.sealer.clone();
+        aside(move || {
+            let (kind, sealer) = (parsed.kind, sealer.as_deref());
+            let same_kind = kind == target.target_type;
+            let config = secrets::merged(parsed.config, &target, same_kind, sealer)?;
+            let config = config::checked(kind, config)?;
+            secrets::put(&mut target, &config, config::secret_fields(kind), sealer)?;
+            target.name = parsed.name;
+            target.target_type = kind;
+            target.agent_id = parsed.agent_id;
+            target.enabled = parsed.enabled;
+            target.test_status = TestStatus::Untested;
+            Ok(target)
+        })
+        .await
     }
 }
 
-/// A target as it may leave: rows that others wrote may hold secrets in the clear.
-pub(crate) fn shown(mut target: Target) -> Target {
-    secrets::mask(
-        &mut target.config,
-        config::secret_fields(target.target_type),
-    );
-    target.encrypted_config = None;
-    target
+/// A target as it may leave.
+pub(crate) fn shown(target: Target) -> Target {
+    let fields = config::secret_fields(target.target_type);
+    secrets::shown(target, fields)
 }
 
 fn parse(input: TargetInput) -> Result<Parsed, Error> {

@@ -179,13 +179,7 @@ impl Services {
                 .and_then(|id| profiles.get(id));
             let target = match job.target_id.as_ref().and_then(|id| targets.get(id)) {
                 Some(target) => {
-                    let place = secrets::target_place(&target.id);
-                    let config = secrets::open(
-                        &target.config,
-                        target.encrypted_config.as_deref(),
-                        self.sealer.as_deref(),
-                        &place,
-                    );
+                    let config = secrets::full(target, self.sealer.as_deref());
                     match config {
                         Ok(config) => Some((target.target_type, config)),
                         Err(error) => {

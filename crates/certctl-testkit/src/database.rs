@@ -176,6 +176,21 @@ impl TestDb {
         testing::execute(&self.db, sql).await
     }
 
+    /// Bytes as they stand in a statement.
+    #[must_use]
+    pub fn blob(&self, bytes: &[u8]) -> String {
+        use std::fmt::Write as _;
+        let hex = bytes.iter().fold(String::new(), |mut hex, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
+        match self.db.backend() {
+            Backend::Sqlite => format!("X'{hex}'"),
+            Backend::Postgres => format!("'\\x{hex}'::bytea"),
+        }
+    }
+
     /// Runs one query whose only column is text and called `value`; NULL becomes `NULL`.
     ///
     /// # Panics

@@ -1,10 +1,6 @@
 //! Issuers (api §13).
 
-use axum::{
-    Json,
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::{Json, extract::State};
 use certctl_domain::{access::Permission, id::IssuerId, issuer::Issuer};
 use certctl_service::issuers::IssuerInput;
 use http::StatusCode;
@@ -53,51 +49,7 @@ pub(crate) fn routes() -> Vec<Route> {
     ]
 }
 
-async fn list_issuers(
-    State(state): State<AppState>,
-    Caller(actor): Caller,
-    Paging(page): Paging,
-) -> Result<Paged<IssuerView>, ApiError> {
-    let issuers = state.services.list_issuers(&actor, page).await?;
-    Ok(Paged::new(issuers, page, Into::into))
-}
-
-async fn create_issuer(
-    State(state): State<AppState>,
-    Caller(actor): Caller,
-    ApiJson(body): ApiJson<IssuerRequest>,
-) -> Result<Response, ApiError> {
-    let issuer = state.services.create_issuer(&actor, body.into()).await?;
-    Ok((StatusCode::CREATED, Json(IssuerView::from(issuer))).into_response())
-}
-
-async fn get_issuer(
-    State(state): State<AppState>,
-    Caller(actor): Caller,
-    PathId(id): PathId<IssuerId>,
-) -> Result<Json<IssuerView>, ApiError> {
-    Ok(Json(state.services.get_issuer(&actor, &id).await?.into()))
-}
-
-async fn update_issuer(
-    State(state): State<AppState>,
-    Caller(actor): Caller,
-    PathId(id): PathId<IssuerId>,
-    ApiJson(body): ApiJson<IssuerRequest>,
-) -> Result<Json<IssuerView>, ApiError> {
-    let services = &state.services;
-    let issuer = services.update_issuer(&actor, &id, body.into()).await?;
-    Ok(Json(issuer.into()))
-}
-
-async fn delete_issuer(
-    State(state): State<AppState>,
-    Caller(actor): Caller,
-    PathId(id): PathId<IssuerId>,
-) -> Result<StatusCode, ApiError> {
-    state.services.delete_issuer(&actor, &id).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
+crud_handlers!(IssuerId, IssuerRequest => IssuerView: list_issuers, create_issuer, get_issuer, update_issuer, delete_issuer);
 
 async fn test_issuer(
     State(state): State<AppState>,

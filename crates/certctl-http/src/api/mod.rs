@@ -1,5 +1,8 @@
 //! The handlers: one module per noun, each with its wire types and its part of the table.
 
+#[macro_use]
+mod crud;
+
 pub(crate) mod agents;
 pub(crate) mod audit;
 pub(crate) mod certificates;

@@ -1,10 +1,6 @@
 //! Deployment targets (api §15).
 
-use axum::{
-    Json,
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::{Json, extract::State};
 use certctl_domain::{access::Permission, id::TargetId, target::Target};
 use certctl_service::targets::{TargetInput, TargetTest};
 use http::StatusCode;
@@ -52,51 +48,7 @@ pub(crate) fn routes() -> Vec<Route> {
     ]
 }
 
-async fn list_targets(
-    State(state): State<AppState>,
-    Caller(actor): Caller,
-    Paging(page): Paging,
-) -> Result<Paged<TargetView>, ApiError> {
-    let targets = state.services.list_targets(&actor, page).await?;
-    Ok(Paged::new(targets, page, Into::into))
-}
-
-async fn create_target(
-    State(state): State<AppState>,
-    Caller(actor): Caller,
-    ApiJson(body): ApiJson<TargetRequest>,
-) -> Result<Response, ApiError> {
-    let target = state.services.create_target(&actor, body.into()).await?;
-    Ok((StatusCode::CREATED, Json(TargetView::from(target))).into_response())
-}
-
-async fn get_target(
-    State(state): State<AppState>,
-    Caller(actor): Caller,
-    PathId(id): PathId<TargetId>,
-) -> Result<Json<TargetView>, ApiError> {
-    Ok(Json(state.services.get_target(&actor, &id).await?.into()))
-}
-
-async fn update_target(
-    State(state): State<AppState>,
-    Caller(actor): Caller,
-    PathId(id): PathId<TargetId>,
-    ApiJson(body): ApiJson<TargetRequest>,
-) -> Result<Json<TargetView>, ApiError> {
-    let services = &state.services;
-    let target = services.update_target(&actor, &id, body.into()).await?;
-    Ok(Json(target.into()))
-}
-
-async fn delete_target(
-    State(state): State<AppState>,
-    Caller(actor): Caller,
-    PathId(id): PathId<TargetId>,
-) -> Result<StatusCode, ApiError> {
-    state.services.delete_target(&actor, &id).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
+crud_handlers!(TargetId, TargetRequest => TargetView: list_targets, create_target, get_target, update_target, delete_target);
 
 async fn test_target(
     State(state): State<AppState>,

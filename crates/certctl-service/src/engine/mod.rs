@@ -19,6 +19,7 @@ use std::time::Duration;
 use certctl_domain::{id::JobId, serial::SerialNumber};
 use certctl_repository::{
     jobs::claim::{self, ClaimedJob},
+    sealed::SealedColumn,
     transaction,
 };
 use certctl_telemetry::ErrorChain;
@@ -60,7 +61,7 @@ pub(crate) const WAKE_CHANNEL: &str = "certctl_jobs";
 
 /// Where a server-made key is sealed for; the serial is known before the version is.
 pub(crate) fn key_place(serial: &SerialNumber) -> String {
-    format!("certificate_versions:encrypted_private_key:{serial}")
+    SealedColumn::VersionKeys.place(serial.as_str())
 }
 
 /// How often a lease is prolonged: twice before it runs out, and not all the time.

@@ -21,6 +21,7 @@ use crate::{
     Error, Services,
     error::Expect as _,
     input::{deleted, new_id, one_of},
+    revising::{Tries, aside},
     secrets,
     services::{authorise, authorise_for, event, record},
 };
@@ -85,7 +86,7 @@ impl Services {
                 .ok_or_else(|| InvalidField::required(field))
         };
         let kind = required("type", &input.issuer_type)?;
-        let mut issuer = Issuer {
+        let issuer = Issuer {
             id: new_id(input.id.as_deref(), IssuerId::parse, || {
                 IssuerId::generate(now)
             })?,
@@ -103,7 +104,9 @@ impl Services {
         };
         // Without a configuration the empty one is what is checked.
         let config = Some(input.config.clone().unwrap_or_default());
-        self.merge_issuer(&mut issuer, &IssuerInput { config, ..input })?;
+        let issuer = self
+            .revised_issuer(issuer, IssuerInput { config, ..input })
+            .await?;
         transaction!(self.db, "create issuer", conn => {
             issuers::insert(conn, &issuer).await.or_conflict(|| format!("an issuer named {:?} or with this id exists", issuer.name))?;
             let details = json!({"type": issuer.issuer_type.as_str(), "enabled": issuer.enabled});
@@ -118,7 +121,8 @@ impl Services {
     ///
     /// # Errors
     /// [`Error::Forbidden`] without `issuer.edit` for it, [`Error::NotFound`], [`Error::Invalid`] naming the field,
-    /// [`Error::BadRequest`] for a secret without a key to seal it with, [`Error::Conflict`] when the name is taken.
+    /// [`Error::BadRequest`] for a secret without a key to seal it with, [`Error::Conflict`] when the name is taken, or others
+    /// keep changing it at the same time.
     pub async fn update_issuer(
         &self,
         actor: &Actor,
@@ -126,17 +130,29 @@ impl Services {
         input: IssuerInput,
     ) -> Result<Issuer, Error> {
         authorise_for(actor, Permission::IssuerEdit, &scope(id))?;
-        let now = self.now();
-        let issuer = transaction!(self.db, "update issuer", conn => {
-            locks::issuer(conn, id).await.or_not_found("issuer", id)?;
-            let mut issuer = issuers::find(conn, id).await.or_not_found("issuer", id)?;
-            self.merge_issuer(&mut issuer, &input)?;
-            issuer.updated_at = now;
-            issuers::update(conn, &issuer).await.or_conflict(|| format!("an issuer named {:?} exists", issuer.name))?;
-            let details = json!({"type": issuer.issuer_type.as_str(), "enabled": issuer.enabled});
-            record(conn, event(actor, EventCategory::Config, "update_issuer", ("issuer", id.as_str()), details, now)).await?;
-            Ok::<_, Error>(issuer)
-        })?;
+        let mut tries = Tries::new("issuer", id);
+        let issuer = loop {
+            let before = issuers::find(&mut self.read().await?, id)
+                .await
+                .or_not_found("issuer", id)?;
+            let mut after = self.revised_issuer(before.clone(), input.clone()).await?;
+            let now = self.now();
+            after.updated_at = now;
+            let written = transaction!(self.db, "update issuer", conn => {
+                locks::issuer(conn, id).await.or_not_found("issuer", id)?;
+                if issuers::find(conn, id).await.or_not_found("issuer", id)? != before {
+                    return Ok(false);
+                }
+                issuers::update(conn, &after).await.or_conflict(|| format!("an issuer named {:?} exists", after.name))?;
+                let details = json!({"type": after.issuer_type.as_str(), "enabled": after.enabled});
+                record(conn, event(actor, EventCategory::Config, "update_issuer", ("issuer", id.as_str()), details, now)).await?;
+                Ok::<_, Error>(true)
+            })?;
+            if written {
+                break after;
+            }
+            tries.again()?;
+        };
         self.issuers.forget(id);
         Ok(self.shown_issuer(issuer))
     }
@@ -212,7 +228,7 @@ impl Services {
             cause,
             is_ours: true,
         };
-        let config = self.full_issuer_config(issuer).map_err(|_| {
+        let config = secrets::full(issuer, self.sealer.as_deref()).map_err(|_| {
             ours(IssuerError::Other(
                 "its configuration cannot be opened with the present CERTCTL_CONFIG_ENCRYPTION_KEY"
                     .to_owned(),
@@ -244,8 +260,22 @@ impl Services {
         }
     }
 
+    /// [`Services::merge_issuer`] where it holds nobody up: it may read files and stretch passphrases.
+    async fn revised_issuer(
+        &self,
+        mut issuer: Issuer,
+        input: IssuerInput,
+    ) -> Result<Issuer, Error> {
+        let services = self.clone();
+        aside(move || {
+            services.merge_issuer(&mut issuer, input)?;
+            Ok(issuer)
+        })
+        .await
+    }
+
     /// Puts what the caller said over what is there, and checks and seals the configuration when it is a new one.
-    fn merge_issuer(&self, issuer: &mut Issuer, input: &IssuerInput) -> Result<(), Error> {
+    fn merge_issuer(&self, issuer: &mut Issuer, input: IssuerInput) -> Result<(), Error> {
         if let Some(name) = &input.name {
             issuer.name = required_text("name", name, MAX_NAME)?;
         }
@@ -259,49 +289,26 @@ impl Services {
             Some(kind) => one_of("type", kind, IssuerType::parse)?,
             None => issuer.issuer_type,
         };
-        let of_other_kind = kind != issuer.issuer_type;
-        if input.config.is_none() && !of_other_kind {
+        let same_kind = kind == issuer.issuer_type;
+        if input.config.is_none() && same_kind {
             return Ok(());
         }
-        let mut config = secrets::object(input.config.clone())?;
-        // Nothing is carried over to another kind, which may not know it for a secret.
-        let stored = if secrets::mentions_mask(&config) && !of_other_kind {
-            self.full_issuer_config(issuer)?
-        } else {
-            Value::Null
-        };
-        secrets::keep_masked(&mut config, &stored);
-        self.issuers
-            .factory()
+        let (factory, sealer) = (self.issuers.factory(), self.sealer.as_deref());
+        let config = secrets::merged(secrets::object(input.config)?, issuer, same_kind, sealer)?;
+        factory
             .validate(kind, &config)
             .map_err(|error| refused(kind, error))?;
-        let fields = self.issuers.factory().secret_fields(kind);
-        let place = secrets::issuer_place(&issuer.id);
-        let stored = secrets::store(&config, fields, self.sealer.as_deref(), &place)?;
+        secrets::put(issuer, &config, factory.secret_fields(kind), sealer)?;
         issuer.issuer_type = kind;
-        issuer.config = stored.shown;
-        issuer.encrypted_config = stored.sealed;
         issuer.test_status = TestStatus::Untested;
         // The environment no longer decides over it.
         issuer.source = ConfigSource::Database;
         Ok(())
     }
 
-    fn full_issuer_config(&self, issuer: &Issuer) -> Result<Value, Error> {
-        secrets::open(
-            &issuer.config,
-            issuer.encrypted_config.as_deref(),
-            self.sealer.as_deref(),
-            &secrets::issuer_place(&issuer.id),
-        )
-    }
-
-    /// An issuer as it may leave: rows that others wrote may hold secrets in the clear.
-    fn shown_issuer(&self, mut issuer: Issuer) -> Issuer {
+    fn shown_issuer(&self, issuer: Issuer) -> Issuer {
         let fields = self.issuers.factory().secret_fields(issuer.issuer_type);
-        secrets::mask(&mut issuer.config, fields);
-        issuer.encrypted_config = None;
-        issuer
+        secrets::shown(issuer, fields)
     }
 }
 

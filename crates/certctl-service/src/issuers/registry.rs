@@ -162,13 +162,7 @@ impl Services {
     }
 
     async fn connect(&self, row: &issuer::Issuer) -> Result<Arc<dyn Issuer>, ConnectError> {
-        let place = secrets::issuer_place(&row.id);
-        let config = secrets::open(
-            &row.config,
-            row.encrypted_config.as_deref(),
-            self.sealer.as_deref(),
-            &place,
-        )?;
+        let config = secrets::full(row, self.sealer.as_deref())?;
         Ok(self
             .issuers
             .factory()

@@ -1,3 +1,8 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
 use certctl_domain::{
     access::{Actor, Permission, Scope},
     id::IssuerId,
@@ -10,7 +15,7 @@ use certctl_service::issuers::IssuerInput;
 use certctl_testkit::{TestDb, database::START, db_tests, entities};
 use serde_json::{Value, json};
 
-use crate::kit::{Kit, actor, outcome};
+use crate::kit::{Kit, actor, outcome, sealer};
 
 const SECRET: &str = "canary-7342";
 const MASK: &str = "********";
@@ -42,6 +47,29 @@ fn config(config: Value) -> IssuerInput {
 
 fn id(text: &str) -> IssuerId {
     IssuerId::from_stored(text.to_owned())
+}
+
+/// Has another program run a statement the first `times` that a configuration is looked at; counts how often that was.
+fn elsewhere(
+    kit: &Kit,
+    times: u32,
+    statement: impl Fn(u32) -> String + Send + 'static,
+) -> Arc<AtomicU32> {
+    let (db, runtime) = (kit.db.replica(), tokio::runtime::Handle::current());
+    let seen = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&seen);
+    *kit.cas.meanwhile.lock().unwrap() = Some(Box::new(move || {
+        let number = count.fetch_add(1, Ordering::SeqCst);
+        if number < times {
+            runtime
+                .block_on(certctl_repository::testing::execute(
+                    &db,
+                    &statement(number),
+                ))
+                .unwrap();
+        }
+    }));
+    seen
 }
 
 /// What the CA is connected to with.
@@ -240,6 +268,44 @@ db_tests! {
         let local = IssuerInput { issuer_type: Some("local".to_owned()), ..config(json!({})) };
         services.update_issuer(admin, &id("iss-d"), local).await.unwrap();
         services.test_issuer(admin, &id("iss-d")).await.unwrap();
+    }
+
+    async fn what_another_changes_while_a_configuration_is_looked_at_is_not_lost(db: TestDb) {
+        let kit = Kit::new(db);
+        let (services, admin) = (&kit.services, &kit.admin);
+        services.create_issuer(admin, digicert("iss-d")).await.unwrap();
+        // The other writes while the first looks: it would wait for ever if that were done with the database locked.
+        elsewhere(&kit, 1, |_| "UPDATE issuers SET name = 'Renamed', hierarchy_mode = 'tree' WHERE id = 'iss-d'".to_owned());
+        let changed = services.update_issuer(admin, &id("iss-d"), config(json!({"api_key": MASK, "org_id": "13"}))).await.unwrap();
+        assert_eq!((changed.name.as_str(), changed.hierarchy_mode, &changed.config["org_id"]), ("Renamed", HierarchyMode::Tree, &json!("13")));
+        assert_eq!(services.get_issuer(admin, &id("iss-d")).await.unwrap(), changed);
+        assert_eq!(connected(&kit, "iss-d").await["api_key"], SECRET);
+        assert_eq!(kit.audit().await.iter().filter(|event| event.contains("update_issuer")).count(), 1, "one change, one event");
+    }
+
+    async fn a_secret_that_another_replaces_meanwhile_is_the_one_that_is_kept(db: TestDb) {
+        let kit = Kit::new(db);
+        let (services, admin) = (&kit.services, &kit.admin);
+        services.create_issuer(admin, digicert("iss-d")).await.unwrap();
+        let other = sealer().seal("issuers:encrypted_config:iss-d", br#"{"api_key":"newer"}"#).unwrap();
+        let blob = kit.db.blob(&other);
+        elsewhere(&kit, 1, move |_| format!("UPDATE issuers SET encrypted_config = {blob} WHERE id = 'iss-d'"));
+        services.update_issuer(admin, &id("iss-d"), config(json!({"api_key": MASK}))).await.unwrap();
+        assert_eq!(connected(&kit, "iss-d").await, json!({"api_key": "newer"}));
+    }
+
+    async fn an_issuer_that_others_change_all_the_time_is_a_conflict(db: TestDb) {
+        let kit = Kit::new(db);
+        let (services, admin) = (&kit.services, &kit.admin);
+        services.create_issuer(admin, digicert("iss-d")).await.unwrap();
+        let seen = elsewhere(&kit, u32::MAX, |number| format!("UPDATE issuers SET name = 'Renamed {number}' WHERE id = 'iss-d'"));
+        assert_eq!(outcome(services.update_issuer(admin, &id("iss-d"), config(json!({"api_key": "x"}))).await), "conflict");
+        assert_eq!(seen.load(Ordering::SeqCst), 5, "it does not go on for ever");
+        *kit.cas.meanwhile.lock().unwrap() = None;
+        assert_eq!(connected(&kit, "iss-d").await["api_key"], SECRET, "nothing half done stays");
+        // What is deleted meanwhile is not there.
+        elsewhere(&kit, 1, |_| "DELETE FROM issuers WHERE id = 'iss-d'".to_owned());
+        assert_eq!(outcome(services.update_issuer(admin, &id("iss-d"), config(json!({"api_key": "x"}))).await), "no issuer");
     }
 
     async fn a_grant_for_one_issuer_reaches_no_other(db: TestDb) {

@@ -103,10 +103,17 @@ pub(crate) struct ScriptedCas {
     pub(crate) failure: Mutex<Option<IssuerError>>,
     /// The configuration of the last connection.
     pub(crate) connected: Mutex<Value>,
+    /// What happens elsewhere while a configuration is looked at.
+    pub(crate) meanwhile: Mutex<Option<Meanwhile>>,
 }
+
+type Meanwhile = Box<dyn FnMut() + Send>;
 
 impl IssuerFactory for ScriptedCas {
     fn validate(&self, kind: IssuerType, config: &Value) -> Result<(), IssuerError> {
+        if let Some(meanwhile) = &mut *self.meanwhile.lock().unwrap() {
+            meanwhile();
+        }
         let wrong = match kind {
             IssuerType::GenericCa => (!config["validity_days"].is_null()
                 && !config["validity_days"].is_u64())

@@ -186,6 +186,29 @@ db_tests! {
         }
     }
 
+    async fn changes_at_the_same_moment_come_one_after_another_and_lose_no_secret(db: TestDb) {
+        let kit = Kit::new(db);
+        kit.db.seed_basics().await;
+        let f5 = |host: &str, password: &str| json!({"host": host, "username": "u", "password": password, "ssl_profile": "p"});
+        kit.services.create_target(&kit.admin, input("tgt-1", "F5", f5("first", SECRET))).await.unwrap();
+        let running: Vec<_> = (0..8).map(|number| {
+            let (services, admin) = (kit.services.clone(), kit.admin.clone());
+            let said = input("", "F5", f5(&format!("host-{number}"), MASK));
+            tokio::spawn(async move { outcome(services.update_target(&admin, &id("tgt-1"), said).await) })
+        }).collect();
+        let mut done = 0;
+        for one in running {
+            match one.await.unwrap().as_str() {
+                "ok" => done += 1,
+                other => assert_eq!(other, "conflict"),
+            }
+        }
+        assert!(done >= 1, "one of them is always first");
+        let kept = stored(&kit, "tgt-1").await;
+        assert!(kept["password"] == SECRET && kept["host"].as_str().unwrap().starts_with("host-"), "{kept}");
+        assert_eq!(kit.audit_of("tgt-1").await.iter().filter(|event| event.contains("update_target")).count(), done);
+    }
+
     async fn a_secret_does_not_follow_to_another_kind(db: TestDb) {
         let kit = Kit::new(db);
         let (services, admin) = (&kit.services, &kit.admin);
