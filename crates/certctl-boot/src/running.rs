@@ -67,6 +67,11 @@ impl Running {
                 .clone()
                 .run_until_cancelled_owned(hear_other_replicas(services.clone())),
         );
+        tokio::spawn(
+            stop_upkeep
+                .clone()
+                .run_until_cancelled_owned(hear_recalls(services.clone())),
+        );
         tokio::spawn(stop_upkeep.clone().run_until_cancelled_owned(async move {
             let mut tick = interval(METRICS_UPKEEP);
             loop {
@@ -145,6 +150,7 @@ async fn tidy_up(services: &Services) {
     if let Err(error) = services.flush_heartbeats().await {
         tracing::warn!(error = %ErrorChain(&error), "the last heartbeats could not be written");
     }
+    services.give_back_permits().await;
     match services.release_jobs().await {
         Ok(0) => {}
         Ok(jobs) => tracing::warn!(jobs, "jobs that did not end in time were given back"),
@@ -159,6 +165,16 @@ async fn hear_other_replicas(services: Services) {
     loop {
         if let Err(error) = services.hear_wakes().await {
             tracing::warn!(error = %ErrorChain(&error), "other replicas cannot be heard; jobs wait for the next poll");
+        }
+        sleep(LISTEN_AGAIN).await;
+    }
+}
+
+/// Gives back permits of shared limits that other replicas ask for.
+async fn hear_recalls(services: Services) {
+    loop {
+        if let Err(error) = services.hear_recalls().await {
+            tracing::warn!(error = %ErrorChain(&error), "other replicas cannot be heard; permits of limits go back when their lease ends");
         }
         sleep(LISTEN_AGAIN).await;
     }

@@ -8,8 +8,13 @@ use certctl_http::{
 };
 use certctl_repository::DbOptions;
 use certctl_scheduler::Intervals;
-use certctl_service::config::{ConfiguredKey, KeygenMode, ServiceConfig, VerifyDefaults};
-use certctl_settings::{AuthType, DatabaseUrl, KeygenMode as KeygenSetting, Settings};
+use certctl_service::{
+    config::{ConfiguredKey, KeygenMode, ServiceConfig, VerifyDefaults},
+    limits::LimitsConfig,
+};
+use certctl_settings::{
+    AuthType, DatabaseUrl, KeygenMode as KeygenSetting, RateLimitBackend, Settings,
+};
 
 /// The share of the time for a shutdown that the loops have, and then the requests in flight; the rest is for what is written
 /// last.
@@ -77,6 +82,10 @@ pub(crate) fn service(
         awaiting_csr_timeout: settings.jobs.awaiting_csr_timeout,
         awaiting_approval_timeout: settings.jobs.awaiting_approval_timeout,
         exports_per_hour: settings.rate_limit.exports_per_actor_hour.unwrap_or(0),
+        limits: LimitsConfig {
+            shared: settings.rate_limit.backend == RateLimitBackend::Postgres,
+            bucket_ttl: settings.rate_limit.bucket_ttl,
+        },
     }
 }
 
@@ -87,6 +96,7 @@ pub(crate) fn intervals(settings: &Settings) -> Intervals {
         job_retry: settings.scheduler.job_retry,
         job_timeout: settings.scheduler.job_timeout,
         agent_health_check: settings.scheduler.agent_health_check,
+        rate_limit_gc: settings.rate_limit.janitor_interval,
     }
 }
 

@@ -105,9 +105,7 @@ pub(crate) fn render(mut response: Response, id: RequestId) -> Response {
         }
     }
     for (name, value) in reply.headers {
-        rendered
-            .headers_mut()
-            .insert(name, HeaderValue::from_static(value));
+        rendered.headers_mut().insert(name, value);
     }
     rendered
 }
@@ -116,7 +114,7 @@ pub(crate) fn render(mut response: Response, id: RequestId) -> Response {
 struct Reply {
     status: StatusCode,
     shape: Shape,
-    headers: Vec<(HeaderName, &'static str)>,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// The bodies errors have (api §2.1).
@@ -127,11 +125,11 @@ enum Shape {
     Gate(String),
     /// What stands in the way of retiring an agent.
     Blocked(AgentDependencies),
-    /// No export for an hour.
-    ExportLimit,
+    /// No export for as many seconds.
+    ExportLimit(u64),
 }
 
-const BEARER: &str = r#"Bearer realm="certctl""#;
+const BEARER: HeaderValue = HeaderValue::from_static(r#"Bearer realm="certctl""#);
 const INTERNAL: &str =
     "an internal error occurred; the request id leads to its cause in the log of the server";
 
@@ -198,10 +196,10 @@ impl Reply {
                 headers: Vec::new(),
             },
             ServiceError::Unprocessable(text) => Self::main(StatusCode::UNPROCESSABLE_ENTITY, text),
-            ServiceError::TooManyExports => Self {
+            ServiceError::TooManyExports { retry_after } => Self {
                 status: StatusCode::TOO_MANY_REQUESTS,
-                shape: Shape::ExportLimit,
-                headers: vec![(header::RETRY_AFTER, "3600")],
+                shape: Shape::ExportLimit(*retry_after),
+                headers: vec![(header::RETRY_AFTER, (*retry_after).into())],
             },
             ServiceError::BadGateway(text) => Self::main(StatusCode::BAD_GATEWAY, text),
             ServiceError::Unavailable(_) => Self::main(
@@ -238,7 +236,8 @@ impl Reply {
     }
 
     fn again_in_a_second(mut self) -> Self {
-        self.headers.push((header::RETRY_AFTER, "1"));
+        self.headers
+            .push((header::RETRY_AFTER, HeaderValue::from_static("1")));
         self
     }
 }
@@ -253,9 +252,11 @@ impl Shape {
             })
             .into_response(),
             Self::Gate(error) => Json(GateErrorBody { error }).into_response(),
-            Self::ExportLimit => {
-                Json(ExportLimitBody { error: "rate_limit_exceeded", retry_after_seconds: 3600 }).into_response()
-            }
+            Self::ExportLimit(retry_after_seconds) => Json(ExportLimitBody {
+                error: "rate_limit_exceeded",
+                retry_after_seconds,
+            })
+            .into_response(),
             Self::Blocked(counts) => Json(BlockedBody {
                 error: "blocked_by_dependencies",
                 message: "the agent still has targets, certificates or jobs; retire it with force to cascade",
@@ -302,7 +303,7 @@ struct BlockedBody {
 #[derive(Debug, Serialize)]
 struct ExportLimitBody {
     error: &'static str,
-    retry_after_seconds: u32,
+    retry_after_seconds: u64,
 }
 
 #[derive(Debug, Serialize)]

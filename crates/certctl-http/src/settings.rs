@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use certctl_service::limits::Rate;
+
 use crate::{auth::AuthMode, network::Network};
 
 /// How the API behaves. `Default` is the contract's defaults.
@@ -69,13 +71,4 @@ impl Default for RateLimits {
             idle_ttl: Duration::from_secs(3600),
         }
     }
-}
-
-/// How fast a bucket fills, and how much it holds.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rate {
-    /// Tokens a second.
-    pub per_second: f64,
-    /// Tokens at most; a request takes one.
-    pub burst: f64,
 }

@@ -26,6 +26,7 @@ pub mod intents;
 pub mod issuers;
 pub mod jobs;
 pub mod leases;
+pub mod limits;
 pub mod locks;
 pub mod metrics;
 pub mod owners;

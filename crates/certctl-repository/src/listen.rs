@@ -55,12 +55,20 @@ impl Listener {
     /// # Errors
     /// [`Error::Unavailable`] when the connection broke.
     pub async fn recv(&mut self) -> Result<Option<String>, Error> {
+        Ok(self.recv_word().await?.map(|(channel, _)| channel))
+    }
+
+    /// As [`Self::recv`], with the word that was said.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the connection broke.
+    pub async fn recv_word(&mut self) -> Result<Option<(String, String)>, Error> {
         let Some(conn) = &mut self.0 else {
             return std::future::pending().await;
         };
         let mut heard = std::pin::pin!(conn.notifications_stream());
         match heard.next().await {
-            Some(Ok(notification)) => Ok(Some(notification.channel)),
+            Some(Ok(notification)) => Ok(Some((notification.channel, notification.payload))),
             Some(Err(error)) => Err(Error::Unavailable(Box::new(error))),
             None => Ok(None),
         }

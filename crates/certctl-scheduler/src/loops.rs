@@ -21,10 +21,14 @@ pub struct Intervals {
     pub job_timeout: Duration,
     /// Agents that are not heard of.
     pub agent_health_check: Duration,
+    /// Counts of limits that are out of date, where replicas count together.
+    pub rate_limit_gc: Duration,
 }
 
 /// How often gathered heartbeats are written: each flush is one commit, so this is what 2,000 agents a second cost.
 const HEARTBEAT_FLUSH: Duration = Duration::from_millis(250);
+/// How often replicas tell each other what was spent of shared limits.
+const LIMITS_FLUSH: Duration = Duration::from_millis(250);
 /// The longest time a first run is put off, so that replicas that start together do not scan together.
 const SPREAD: Duration = Duration::from_secs(5);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -33,7 +37,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 #[must_use]
 pub fn table(services: &Services, intervals: Intervals) -> Vec<Loop> {
     let processor_bell = services.clone();
-    vec![
+    let mut loops = vec![
         Loop {
             name: "renewalCheck",
             interval: intervals.renewal_check,
@@ -110,7 +114,38 @@ pub fn table(services: &Services, intervals: Intervals) -> Vec<Loop> {
                 Ok(None)
             }),
         },
-    ]
+    ];
+    if services.shares_limits() {
+        loops.extend(shared_limits(services, intervals));
+    }
+    loops
+}
+
+/// What keeps limits that replicas share.
+fn shared_limits(services: &Services, intervals: Intervals) -> [Loop; 2] {
+    let sweep = simple(
+        "rateLimitGC",
+        intervals.rate_limit_gc,
+        MINUTE,
+        services,
+        |services| async move {
+            let removed = services.sweep_limits().await?;
+            Ok((removed > 0).then(|| format!("{removed} counts of limits are out of date")))
+        },
+    );
+    let flush = Loop {
+        name: "rateLimitFlush",
+        interval: LIMITS_FLUSH,
+        deadline: MINUTE,
+        at_start: None,
+        bell: None,
+        body: body(services, |services, _| async move {
+            services.flush_limits().await;
+            Ok(None)
+        }),
+    };
+    let at_start = None;
+    [Loop { at_start, ..sweep }, flush]
 }
 
 fn simple<F, Fut>(

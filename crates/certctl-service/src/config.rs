@@ -6,6 +6,8 @@ use certctl_domain::{ports::issuer::IssuerFactory, secret::Secret, text_enum, ti
 use certctl_pki::seal::Sealer;
 use certctl_repository::Db;
 
+use crate::limits::LimitsConfig;
+
 text_enum! {
     /// Who makes the private keys.
     pub enum KeygenMode ("key generation mode") {
@@ -69,6 +71,8 @@ pub struct ServiceConfig {
     pub awaiting_approval_timeout: Duration,
     /// Exports an actor may make in an hour; 0 for no limit.
     pub exports_per_hour: u32,
+    /// How limits are counted.
+    pub limits: LimitsConfig,
 }
 
 /// What the use cases work with.

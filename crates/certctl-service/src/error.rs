@@ -43,7 +43,10 @@ pub enum Error {
     Unprocessable(String),
     /// The actor has exported as much as it may within an hour.
     #[error("too many exports within an hour")]
-    TooManyExports,
+    TooManyExports {
+        /// Seconds until it may export again; at least one.
+        retry_after: u64,
+    },
     /// A third party failed.
     #[error("{0}")]
     BadGateway(String),

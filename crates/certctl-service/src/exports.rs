@@ -1,16 +1,9 @@
 //! Exports of certificates, limited per actor and hour: a chain is no secret, but a fleet's worth of them is a map.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
-
 use certctl_domain::{
     access::{Actor, Permission},
     audit::EventCategory,
     id::CertificateId,
-    time::Timestamp,
 };
 use certctl_pki::pem;
 use certctl_repository::{certificates, transaction, versions};
@@ -19,55 +12,9 @@ use serde_json::json;
 use crate::{
     Error, Services,
     error::Expect as _,
+    limits::CERTIFICATE_EXPORT,
     services::{authorise, event, record},
 };
-
-/// The window of the limit.
-const WINDOW: Duration = Duration::from_secs(3600);
-/// Actors remembered at the most; beyond it the one heard of longest ago is forgotten (operations §4).
-const CAPACITY: usize = 50_000;
-
-/// A sliding window of exports for each actor.
-pub(crate) struct ExportLimiter {
-    per_hour: usize,
-    seen: Mutex<HashMap<String, VecDeque<Timestamp>>>,
-}
-
-impl ExportLimiter {
-    pub(crate) fn new(per_hour: u32) -> Self {
-        Self {
-            per_hour: per_hour as usize,
-            seen: Mutex::default(),
-        }
-    }
-
-    fn admit(&self, actor: &str, now: Timestamp) -> bool {
-        if self.per_hour == 0 {
-            return true;
-        }
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.len() >= CAPACITY && !seen.contains_key(actor) {
-            let oldest = seen
-                .iter()
-                .min_by_key(|(_, hits)| hits.back().copied())
-                .map(|(actor, _)| actor.clone());
-            if let Some(oldest) = oldest {
-                seen.remove(&oldest);
-            }
-        }
-        let hits = seen.entry(actor.to_owned()).or_default();
-        while hits.front().is_some_and(|hit| now.since(*hit) >= WINDOW) {
-            hits.pop_front();
-        }
-        // A clock that was set back must not lock anybody out for longer than the window.
-        hits.retain(|hit| *hit <= now);
-        if hits.len() >= self.per_hour {
-            return false;
-        }
-        hits.push_back(now);
-        true
-    }
-}
 
 /// A certificate as PEM, in its parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,9 +44,7 @@ impl Services {
             .await?
             .ok_or_else(|| Error::not_found("issued version of certificate", id))?;
         drop(conn);
-        if !self.exports.admit(actor.id(), now) {
-            return Err(Error::TooManyExports);
-        }
+        self.admit_export(actor).await?;
         let export = split(&version.pem_chain)?;
         transaction!(self.db, "export certificate", conn => {
             let details = json!({"serial_number": version.serial_number.as_str()});
@@ -107,6 +52,21 @@ impl Services {
             Ok::<_, Error>(())
         })?;
         Ok(export)
+    }
+}
+
+impl Services {
+    /// Counts an export of the actor; every way of exporting counts together.
+    ///
+    /// # Errors
+    /// [`Error::TooManyExports`].
+    pub(crate) async fn admit_export(&self, actor: &Actor) -> Result<(), Error> {
+        let limit = self.config.exports_per_hour;
+        let verdict = self.limits.admit(&CERTIFICATE_EXPORT, limit, actor.id());
+        match verdict.await.retry_after_seconds() {
+            None => Ok(()),
+            Some(retry_after) => Err(Error::TooManyExports { retry_after }),
+        }
     }
 }
 
@@ -119,29 +79,4 @@ fn split(full_pem: &str) -> Result<PemExport, Error> {
         chain_pem: pem::encode_chain(chain),
         full_pem: full_pem.to_owned(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use certctl_domain::time::Timestamp;
-
-    use super::ExportLimiter;
-
-    #[test]
-    fn the_window_slides_and_is_each_actors_own() {
-        let limiter = ExportLimiter::new(2);
-        let start = Timestamp::from_seconds(0);
-        assert!(limiter.admit("a", start));
-        assert!(limiter.admit("a", start + Duration::from_secs(10)));
-        assert!(!limiter.admit("a", start + Duration::from_secs(3599)));
-        assert!(limiter.admit("b", start + Duration::from_secs(3599)));
-        assert!(limiter.admit("a", start + Duration::from_secs(3600)));
-        assert!(!limiter.admit("a", start + Duration::from_secs(3601)));
-        assert!(
-            limiter.admit("a", start),
-            "what a clock counted that was set back since does not count"
-        );
-    }
 }

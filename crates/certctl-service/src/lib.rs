@@ -13,6 +13,7 @@ pub mod heartbeats;
 mod input;
 pub mod issuers;
 pub mod jobs;
+pub mod limits;
 pub mod maintenance;
 pub mod metrics;
 pub mod owners;

@@ -16,9 +16,9 @@ use crate::{
     access::AccessCache,
     config::{Dependencies, ServiceConfig},
     engine::wake::Wake,
-    exports::ExportLimiter,
     heartbeats::HeartbeatBuffer,
     issuers::registry::IssuerRegistry,
+    limits::Limits,
 };
 
 /// All use cases; cheap to clone. Every public method takes the actor first and authorises before it does anything.
@@ -35,7 +35,7 @@ pub struct Inner {
     pub(crate) issuers: IssuerRegistry,
     pub(crate) heartbeats: HeartbeatBuffer,
     pub(crate) wake: Wake,
-    pub(crate) exports: ExportLimiter,
+    pub(crate) limits: Limits,
 }
 
 impl Services {
@@ -50,7 +50,7 @@ impl Services {
             config,
         } = dependencies;
         let access = AccessCache::new(&config);
-        let exports = ExportLimiter::new(config.exports_per_hour);
+        let limits = Limits::new(config.limits, &db, &config.instance, Arc::clone(&clock));
         Self(Arc::new(Inner {
             db,
             clock,
@@ -59,7 +59,7 @@ impl Services {
             issuers: IssuerRegistry::new(issuers),
             heartbeats: HeartbeatBuffer::default(),
             wake: Wake::default(),
-            exports,
+            limits,
             config,
         }))
     }

@@ -27,9 +27,9 @@ settings!(RATE_LIMIT, "Rate limits" {
     RATE_LIMIT_BUCKET_TTL: Span = Span::at_least_seconds(60), Text("1h"), SERVER,
         "How long an idle bucket is remembered.";
     RATE_LIMIT_BACKEND: Choice<RateLimitBackend> = Choice(BACKENDS), Derived("`postgres` on PostgreSQL, else `memory`"), SERVER,
-        "Where limits are counted. `memory` counts in each replica by itself. No effect yet.";
+        "Where limits are counted. `memory` counts in each replica by itself; `postgres` for all replicas together.";
     RATE_LIMIT_JANITOR_INTERVAL: Span = Span::at_least_seconds(60), Text("5m"), SERVER,
-        "How often counts that are out of date are removed from the database. No effect yet.";
+        "How often counts that are out of date are removed from the database.";
     CERT_EXPORT_RATE_LIMIT_PER_ACTOR_HR: Integer = Integer { min: i64::MIN, max: 1_000_000 }, Text("50"), SERVER,
         "Exports of certificates for each actor and hour; zero or less means no limit.";
 });

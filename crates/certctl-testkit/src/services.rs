@@ -12,6 +12,7 @@ use certctl_repository::Db;
 use certctl_service::{
     Services,
     config::{ConfiguredKey, Dependencies, KeygenMode, ServiceConfig, VerifyDefaults},
+    limits::LimitsConfig,
 };
 
 /// The key of the administrator that every test has.
@@ -45,6 +46,7 @@ pub fn config() -> ServiceConfig {
         awaiting_csr_timeout: Duration::from_secs(24 * 3600),
         awaiting_approval_timeout: Duration::from_secs(168 * 3600),
         exports_per_hour: 50,
+        limits: LimitsConfig::default(),
     }
 }
 

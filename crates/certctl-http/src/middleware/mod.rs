@@ -3,7 +3,6 @@
 mod access_log;
 mod authentication;
 mod body_limit;
-mod buckets;
 mod client;
 pub(crate) mod context;
 mod cors;
@@ -37,7 +36,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(state: AppState, table: Table, detached: TaskTracker) -> Self {
-        let limiters = Limiters::new(state.settings.rate_limits);
+        let limiters = Limiters::new(state.settings.rate_limits, state.services.limits());
         Self {
             state,
             table,

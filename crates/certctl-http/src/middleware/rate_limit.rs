@@ -11,10 +11,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use certctl_domain::access::Actor;
+use certctl_service::limits::{Buckets, Limits};
 use certctl_telemetry::metrics_names::RATE_LIMIT_TOTAL;
 use metrics::counter;
 
-use super::{Shared, buckets::Buckets, context::Context};
+use super::{Shared, context::Context};
 use crate::{problem::ApiError, routes::RateClass, settings::RateLimits};
 
 /// Most keys of one set of buckets (operations §4).
@@ -24,22 +25,22 @@ const MAX_KEYS: usize = 100_000;
 pub(super) struct Limiters(Option<Sets>);
 
 struct Sets {
-    clients: Buckets<IpAddr>,
-    scrapers: Buckets<IpAddr>,
-    users: Buckets<String>,
+    clients: Arc<Buckets>,
+    scrapers: Arc<Buckets>,
+    users: Arc<Buckets>,
 }
 
 impl Limiters {
-    pub(super) fn new(limits: Option<RateLimits>) -> Self {
-        Self(limits.map(
+    pub(super) fn new(rates: Option<RateLimits>, limits: &Limits) -> Self {
+        Self(rates.map(
             |RateLimits {
                  client,
                  user,
                  idle_ttl,
              }| Sets {
-                clients: Buckets::new(client, idle_ttl, MAX_KEYS),
-                scrapers: Buckets::new(client, idle_ttl, MAX_KEYS),
-                users: Buckets::new(user, idle_ttl, MAX_KEYS),
+                clients: limits.token_buckets("client", client, idle_ttl, MAX_KEYS),
+                scrapers: limits.token_buckets("scrape", client, idle_ttl, MAX_KEYS),
+                users: limits.token_buckets("user", user, idle_ttl, MAX_KEYS),
             },
         ))
     }
@@ -51,14 +52,22 @@ pub(super) async fn per_client(
     next: Next,
 ) -> Response {
     let context = Context::of(&request);
-    let allowed = shared.limiters.0.as_ref().is_none_or(|sets| {
-        let (key, now) = (network_of(context.client), shared.state.clock.now());
-        match class(&context) {
-            RateClass::Probe => true,
-            RateClass::Scrape => sets.scrapers.take(key, now),
-            RateClass::Api => sets.clients.take(key, now),
+    let set = shared
+        .limiters
+        .0
+        .as_ref()
+        .and_then(|sets| match class(&context) {
+            RateClass::Probe => None,
+            RateClass::Scrape => Some(&sets.scrapers),
+            RateClass::Api => Some(&sets.clients),
+        });
+    let allowed = match set {
+        Some(set) => {
+            let key = network_of(context.client).to_string();
+            set.take(key, shared.state.clock.now()).await
         }
-    });
+        None => true,
+    };
     admit("client", allowed, request, next).await
 }
 
@@ -70,10 +79,10 @@ pub(super) async fn per_user(
     let context = Context::of(&request);
     let actor = request.extensions().get::<Actor>();
     let allowed = match (shared.limiters.0.as_ref(), actor, class(&context)) {
-        (Some(sets), Some(actor), RateClass::Api) => sets.users.take(
-            format!("{}:{}", actor.actor_type(), actor.id()),
-            shared.state.clock.now(),
-        ),
+        (Some(sets), Some(actor), RateClass::Api) => {
+            let key = format!("{}:{}", actor.actor_type(), actor.id());
+            sets.users.take(key, shared.state.clock.now()).await
+        }
         _ => true,
     };
     admit("user", allowed, request, next).await

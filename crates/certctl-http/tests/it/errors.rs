@@ -33,7 +33,7 @@ async fn fail(State(_): State<AppState>, query: QueryPairs) -> Result<String, Ap
             active_certificates: 2,
             pending_jobs: 3,
         }),
-        "exports" => Error::TooManyExports,
+        "exports" => Error::TooManyExports { retry_after: 1234 },
         "unprocessable" => Error::Unprocessable("the profile forbids RSA".into()),
         "bad-gateway" => Error::BadGateway("the issuer did not answer".into()),
         "unavailable" => Error::Unavailable("canary: connection to 10.0.0.5 refused".into()),
@@ -117,11 +117,11 @@ async fn an_actor_who_exported_too_much_is_told_when_to_come_back() {
     let answer = TestApi::new().get("/fail?with=exports", "").await;
     assert_eq!(
         (answer.status, answer.header("retry-after")),
-        (429, Some("3600"))
+        (429, Some("1234"))
     );
     assert_eq!(
         answer.json(),
-        json!({ "error": "rate_limit_exceeded", "retry_after_seconds": 3600 })
+        json!({ "error": "rate_limit_exceeded", "retry_after_seconds": 1234 })
     );
 }
 

@@ -51,16 +51,24 @@ macro_rules! embedded {
     };
 }
 
+/// The files of one database, one for each line.
+#[rustfmt::skip]
+macro_rules! embedded_in {
+    ($folder:literal) => {
+        embedded!($folder:
+            "0001_initial.up.sql",
+            "0003_revocation_status.up.sql",
+            "0009_limits.up.sql",
+        )
+    };
+}
+
 /// The files this program carries for a database.
 #[must_use]
 pub fn embedded(backend: Backend) -> Vec<Migration> {
     match backend {
-        Backend::Postgres => {
-            embedded!("postgres": "0001_initial.up.sql", "0003_revocation_status.up.sql")
-        }
-        Backend::Sqlite => {
-            embedded!("sqlite": "0001_initial.up.sql", "0003_revocation_status.up.sql")
-        }
+        Backend::Postgres => embedded_in!("postgres"),
+        Backend::Sqlite => embedded_in!("sqlite"),
     }
 }
 

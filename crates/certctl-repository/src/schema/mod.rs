@@ -3,6 +3,7 @@
 mod authority;
 mod certificates;
 mod fleet;
+mod limits;
 mod status;
 mod store;
 mod trail;

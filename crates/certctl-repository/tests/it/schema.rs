@@ -7,10 +7,11 @@ use certctl_repository::{Backend, migrations};
 use certctl_testkit::{TestDb, database, db_tests};
 
 /// The source of the schema: what diesel makes of it cannot be asked for its columns at run time.
-const SCHEMA: [&str; 7] = [
+const SCHEMA: [&str; 8] = [
     include_str!("../../src/schema/authority.rs"),
     include_str!("../../src/schema/certificates.rs"),
     include_str!("../../src/schema/fleet.rs"),
+    include_str!("../../src/schema/limits.rs"),
     include_str!("../../src/schema/status.rs"),
     include_str!("../../src/schema/store.rs"),
     include_str!("../../src/schema/trail.rs"),

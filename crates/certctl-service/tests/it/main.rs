@@ -12,6 +12,7 @@ mod crashes;
 mod engine;
 mod issuers;
 mod kit;
+mod limits;
 mod maintenance;
 mod owners;
 mod profiles;

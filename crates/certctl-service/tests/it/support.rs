@@ -327,7 +327,7 @@ pub(crate) fn outcome<T>(result: Result<T, Error>) -> String {
         Err(Error::AgentRetired(_)) => "gone".to_owned(),
         Err(Error::AgentBlocked(_)) => "blocked".to_owned(),
         Err(Error::Unprocessable(_)) => "unprocessable".to_owned(),
-        Err(Error::TooManyExports) => "too many".to_owned(),
+        Err(Error::TooManyExports { .. }) => "too many".to_owned(),
         other => crate::kit::outcome(other),
     }
 }
