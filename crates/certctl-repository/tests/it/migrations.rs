@@ -349,7 +349,7 @@ async fn check_no_transaction(db: TestDb) {
         &[
             with(&db, "9999_outside.up.sql", sql),
             vec![Migration {
-                version: "0003_inside.up.sql".into(),
+                version: "9999_z_inside.up.sql".into(),
                 sql: inside.into(),
             }],
         ]
@@ -357,7 +357,7 @@ async fn check_no_transaction(db: TestDb) {
     )
     .await;
     assert!(
-        matches!(&refused, Err(Error::Apply { version, .. }) if version == "0003_inside.up.sql"),
+        matches!(&refused, Err(Error::Apply { version, .. }) if version == "9999_z_inside.up.sql"),
         "{refused:?}"
     );
 }
