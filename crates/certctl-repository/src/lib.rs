@@ -20,6 +20,7 @@ pub mod api_keys;
 pub mod approvals;
 pub mod audit_events;
 pub mod authorities;
+pub mod bulk;
 pub mod certificates;
 pub mod installation;
 pub mod intents;

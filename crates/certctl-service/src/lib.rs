@@ -3,6 +3,7 @@
 pub mod access;
 pub mod agents;
 pub mod audit;
+pub mod bulk;
 pub mod certificates;
 pub mod config;
 pub mod engine;

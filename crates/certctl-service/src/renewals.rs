@@ -151,7 +151,7 @@ impl Services {
     }
 
     /// The state a renewal begins in, first that applies (api §11.3).
-    fn first_status(&self, gated: bool) -> JobStatus {
+    pub(crate) fn first_status(&self, gated: bool) -> JobStatus {
         match self.config.keygen_mode {
             _ if gated => JobStatus::AwaitingApproval,
             KeygenMode::Agent => JobStatus::AwaitingCsr,

@@ -1,5 +1,6 @@
 //! Certificates (api §11).
 
+mod bulk;
 mod list;
 mod wire;
 
@@ -23,7 +24,8 @@ use crate::{
 const PEM: &str = "application/x-pem-file";
 
 pub(crate) fn routes() -> Vec<Route> {
-    vec![
+    let mut routes = bulk::routes();
+    routes.extend([
         list::route(),
         Route::post("/api/v1/certificates", "create_certificate")
             .permission(Permission::CertIssue)
@@ -93,7 +95,8 @@ pub(crate) fn routes() -> Vec<Route> {
         .returns::<PemView>()
         .or_media(PEM)
         .handler(export_certificate_pem),
-    ]
+    ]);
+    routes
 }
 
 async fn create_certificate(
