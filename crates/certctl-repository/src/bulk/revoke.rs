@@ -17,6 +17,7 @@ use super::{Selection, bind_selection, count, one_of, pick, states};
 use crate::{
     Backend, Conn, Error,
     db::SqliteConn,
+    revocations,
     types::{At, TextList, Texts, UtcTimestamp},
 };
 
@@ -75,7 +76,8 @@ const LATEST: &str = "(SELECT v.id FROM certificate_versions v WHERE v.certifica
 const SERIAL: &str =
     "COALESCE(NULLIF(ltrim(lower(replace(v.serial_number, ':', '')), '0'), ''), '0')";
 
-/// Revokes the latest version of every match that admits it: states, revocations, jobs that are called off, requests for approval
+/// Revokes every match that admits it, by the rule of [`crate::revocations::revocable`]: its latest version, and every other one
+/// that is still valid. All of it together: states, revocations, the marks of their issuers, jobs that are called off, requests for approval
 /// that end, and what a CA may have signed meanwhile for a job that is called off.
 ///
 /// A serial that is revoked already stays as it is. A job that runs ends by itself, and what it signs is revoked then.
@@ -88,10 +90,12 @@ pub async fn revoke(
     revoking: &Revoking<'_>,
 ) -> Result<Revoked, Error> {
     let batch = RevocationId::generate(revoking.now).into_string();
-    on_conn!(conn,
+    let revoked = on_conn!(conn,
         pg c => postgres(c, selection, revoking, batch).await,
         sqlite c => sqlite(c, selection, revoking, batch).await,
-    )
+    )?;
+    revocations::mark_dirty(conn, &revoked.issuers, revoking.now).await?;
+    Ok(revoked)
 }
 
 impl Revoked {
@@ -130,16 +134,18 @@ async fn postgres(
         "WITH matched AS MATERIALIZED (\
             SELECT m.id, m.status, m.issuer_id FROM managed_certificates m WHERE {matches} ORDER BY m.id FOR NO KEY UPDATE), \
          picked AS MATERIALIZED (\
-            SELECT m.id, m.issuer_id, {LATEST} AS version_id, row_number() OVER (ORDER BY m.id) AS n FROM matched m WHERE {eligible}), \
-         issued AS MATERIALIZED (\
-            SELECT p.id, p.n, COALESCE(NULLIF(v.issuer_id, ''), p.issuer_id) AS issuer_id, {SERIAL} AS serial_number \
-            FROM picked p JOIN certificate_versions v ON v.id = p.version_id), \
+            SELECT m.id, m.issuer_id, {LATEST} AS version_id FROM matched m WHERE {eligible}), \
+         issued AS MATERIALIZED (SELECT id, issuer_id, version_id FROM picked WHERE version_id IS NOT NULL), \
+         serials AS MATERIALIZED (\
+            SELECT p.id, row_number() OVER (ORDER BY p.id, v.id) AS n, COALESCE(NULLIF(v.issuer_id, ''), p.issuer_id) AS issuer_id, \
+                {SERIAL} AS serial_number \
+            FROM issued p JOIN certificate_versions v ON v.certificate_id = p.id WHERE v.id = p.version_id OR v.not_after >= $14), \
          marked AS (\
             UPDATE managed_certificates m SET status = $9, revoked_at = $14, revocation_reason = $10, updated_at = $14 \
             FROM issued WHERE m.id = issued.id RETURNING m.id), \
          entered AS (\
             INSERT INTO certificate_revocations ({COLUMNS}) \
-            SELECT $11 || '-' || n, id, issuer_id, serial_number, $10, $12, $14, false, $14 FROM issued \
+            SELECT $11 || '-' || n, id, issuer_id, serial_number, $10, $12, $14, false, $14 FROM serials \
             ON CONFLICT DO NOTHING RETURNING issuer_id), \
          called_off AS (\
             UPDATE jobs j SET status = 'Cancelled', last_error = $13, next_attempt_at = NULL, status_changed_at = $14, \
@@ -199,9 +205,11 @@ fn sqlite_changes() -> [String; 7] {
         ),
         format!(
             "INSERT INTO certificate_revocations ({COLUMNS}) \
-             SELECT ?2 || '-' || b.n, m.id, COALESCE(NULLIF(v.issuer_id, ''), m.issuer_id), {SERIAL}, ?1, ?3, ?5, 0, ?5 \
-             FROM bulk_picked b CROSS JOIN certificate_versions v ON v.id = b.version_id CROSS JOIN managed_certificates m ON m.id = b.id \
-             WHERE ?6 IS NOT NULL ON CONFLICT DO NOTHING"
+             SELECT ?2 || '-' || row_number() OVER (ORDER BY b.n, v.id), m.id, COALESCE(NULLIF(v.issuer_id, ''), m.issuer_id), {SERIAL}, \
+                ?1, ?3, ?5, 0, ?5 \
+             FROM bulk_picked b CROSS JOIN certificate_versions v ON v.certificate_id = b.id \
+                CROSS JOIN managed_certificates m ON m.id = b.id \
+             WHERE b.version_id IS NOT NULL AND (v.id = b.version_id OR v.not_after >= ?5) AND ?6 IS NOT NULL ON CONFLICT DO NOTHING"
         ),
         format!(
             "UPDATE jobs SET status = 'Cancelled', last_error = ?4, next_attempt_at = NULL, status_changed_at = ?5, completed_at = ?5, \

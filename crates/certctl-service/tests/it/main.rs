@@ -7,6 +7,7 @@
 
 mod access;
 mod agents;
+mod bulk;
 mod certificates;
 mod crashes;
 mod engine;

@@ -9,15 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ApiError, ApiJson, AppState, Caller, routes::Route};
 
-/// 10,000 ids of 128 characters, and what stands around them.
-const BODY_LIMIT: usize = 2 * 1024 * 1024;
-
 pub(super) fn routes() -> Vec<Route> {
     vec![
         Route::post("/api/v1/certificates/bulk-renew", "bulk_renew_certificates")
             .permission(Permission::CertIssue)
             .summary("Asks for a renewal of every certificate that matches; those under way, expired, revoked or archived are skipped")
-            .body_limit(BODY_LIMIT)
             .accepts::<CriteriaRequest>()
             .refuses(&[StatusCode::BAD_REQUEST])
             .returns::<BulkRenewView>()
@@ -25,7 +21,6 @@ pub(super) fn routes() -> Vec<Route> {
         Route::post("/api/v1/certificates/bulk-revoke", "bulk_revoke_certificates")
             .permission(Permission::CertBulkRevoke)
             .summary("Revokes every certificate that matches; those revoked or archived already are skipped")
-            .body_limit(BODY_LIMIT)
             .accepts::<BulkRevokeRequest>()
             .refuses(&[StatusCode::BAD_REQUEST])
             .returns::<BulkRevokeView>()
@@ -33,7 +28,6 @@ pub(super) fn routes() -> Vec<Route> {
         Route::post("/api/v1/est/certificates/bulk-revoke", "bulk_revoke_est_certificates")
             .permission(Permission::CertBulkRevoke)
             .summary("Revokes every certificate that matches and came in by EST")
-            .body_limit(BODY_LIMIT)
             .accepts::<BulkRevokeRequest>()
             .refuses(&[StatusCode::BAD_REQUEST])
             .returns::<BulkRevokeView>()
@@ -41,7 +35,6 @@ pub(super) fn routes() -> Vec<Route> {
         Route::post("/api/v1/certificates/bulk-reassign", "bulk_reassign_certificates")
             .permission(Permission::CertEdit)
             .summary("Gives certificates to another owner, named by their ids or by criteria")
-            .body_limit(BODY_LIMIT)
             .accepts::<BulkReassignRequest>()
             .refuses(&[StatusCode::BAD_REQUEST])
             .returns::<BulkReassignView>()
@@ -82,15 +75,47 @@ impl From<CriteriaRequest> for BulkCriteria {
     }
 }
 
-/// Which certificates to revoke, and why.
+/// Which certificates to revoke, and why: what is given holds for each. One criterion at least must be given and not be empty.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[schemars(rename = "BulkRevoke")]
+#[schemars(rename = "BulkRevoke", extend("minProperties" = 2))]
 pub(crate) struct BulkRevokeRequest {
     /// A reason of RFC 5280 §5.3.1.
     #[schemars(length(min = 1))]
     reason: String,
-    #[serde(flatten)]
-    criteria: CriteriaRequest,
+    /// Of this profile.
+    #[serde(default)]
+    profile_id: Option<String>,
+    /// Of this owner.
+    #[serde(default)]
+    owner_id: Option<String>,
+    /// Mapped to a target of this agent.
+    #[serde(default)]
+    agent_id: Option<String>,
+    /// Of this issuer.
+    #[serde(default)]
+    issuer_id: Option<String>,
+    /// Of this team.
+    #[serde(default)]
+    team_id: Option<String>,
+    /// Among these; ids that no certificate has are passed over.
+    #[serde(default)]
+    #[schemars(length(max = 10_000))]
+    certificate_ids: Option<Vec<String>>,
+}
+
+impl BulkRevokeRequest {
+    /// The criteria and the reason.
+    fn into_parts(self) -> (BulkCriteria, String) {
+        let criteria = BulkCriteria {
+            profile_id: self.profile_id,
+            owner_id: self.owner_id,
+            agent_id: self.agent_id,
+            issuer_id: self.issuer_id,
+            team_id: self.team_id,
+            certificate_ids: self.certificate_ids.unwrap_or_default(),
+        };
+        (criteria, self.reason)
+    }
 }
 
 /// Which certificates go to whom.
@@ -261,10 +286,10 @@ async fn bulk_revoke(
     Caller(actor): Caller,
     ApiJson(body): ApiJson<BulkRevokeRequest>,
 ) -> Result<Json<BulkRevokeView>, ApiError> {
-    let criteria = body.criteria.into();
+    let (criteria, reason) = body.into_parts();
     let done = state
         .services
-        .bulk_revoke(&actor, &criteria, &body.reason, None)
+        .bulk_revoke(&actor, &criteria, &reason, None)
         .await?;
     Ok(Json(done.into()))
 }
@@ -274,11 +299,11 @@ async fn bulk_revoke_est(
     Caller(actor): Caller,
     ApiJson(body): ApiJson<BulkRevokeRequest>,
 ) -> Result<Json<BulkRevokeView>, ApiError> {
-    let criteria = body.criteria.into();
+    let (criteria, reason) = body.into_parts();
     let est = Some(CertificateSource::Est);
     let done = state
         .services
-        .bulk_revoke(&actor, &criteria, &body.reason, est)
+        .bulk_revoke(&actor, &criteria, &reason, est)
         .await?;
     Ok(Json(done.into()))
 }
