@@ -251,6 +251,7 @@ CREATE INDEX IF NOT EXISTS managed_certificates_unplanned ON managed_certificate
 CREATE INDEX IF NOT EXISTS managed_certificates_expiry ON managed_certificates (expires_at)
     WHERE status IN ('Active', 'Expiring', 'Pending') AND expires_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS managed_certificates_status ON managed_certificates (status, created_at, id);
+CREATE INDEX IF NOT EXISTS managed_certificates_counted ON managed_certificates (status, expires_at);
 CREATE INDEX IF NOT EXISTS managed_certificates_owner ON managed_certificates (owner_id);
 CREATE INDEX IF NOT EXISTS managed_certificates_team ON managed_certificates (team_id);
 CREATE INDEX IF NOT EXISTS managed_certificates_issuer ON managed_certificates (issuer_id);
@@ -290,6 +291,7 @@ CREATE TABLE IF NOT EXISTS certificate_versions (
     created_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER))
 ) STRICT;
 CREATE INDEX IF NOT EXISTS certificate_versions_latest ON certificate_versions (certificate_id, created_at DESC, id DESC);
+CREATE INDEX IF NOT EXISTS certificate_versions_created ON certificate_versions (created_at);
 CREATE UNIQUE INDEX IF NOT EXISTS certificate_versions_serial ON certificate_versions (issuer_id, serial_number);
 
 CREATE TABLE IF NOT EXISTS certificate_revocations (
@@ -358,6 +360,7 @@ CREATE INDEX IF NOT EXISTS jobs_certificate ON jobs (certificate_id, created_at)
 CREATE INDEX IF NOT EXISTS jobs_agent ON jobs (agent_id, status) WHERE agent_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_target ON jobs (target_id) WHERE target_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_created ON jobs (created_at DESC, id);
+CREATE INDEX IF NOT EXISTS jobs_ended ON jobs (completed_at, status) WHERE completed_at IS NOT NULL;
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_one_open_renewal ON jobs (certificate_id)
     WHERE type IN ('Renewal', 'Issuance') AND status IN ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running');
 

@@ -115,6 +115,8 @@ ids! {
     TargetId = "target";
     /// An agent.
     AgentId = "agent";
+    /// An agent group.
+    AgentGroupId = "ag";
     /// A job.
     JobId = "job";
     /// A renewal policy.
@@ -125,6 +127,8 @@ ids! {
     TeamId = "team";
     /// An owner.
     OwnerId = "owner";
+    /// A notification.
+    NotificationId = "notif";
     /// An audit event.
     AuditEventId = "audit";
     /// A role.

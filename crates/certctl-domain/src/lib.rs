@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod agent;
+pub mod agent_group;
 pub mod audit;
 pub mod certificate;
 pub mod id;
@@ -9,6 +10,8 @@ pub mod issuer;
 pub mod job;
 pub mod key;
 pub mod name;
+pub mod network;
+pub mod notification;
 pub mod owner;
 pub mod page;
 pub mod ports;

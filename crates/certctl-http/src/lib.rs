@@ -5,7 +5,6 @@ mod app;
 mod auth;
 mod extract;
 mod middleware;
-mod network;
 mod openapi;
 mod page;
 mod problem;
@@ -17,12 +16,12 @@ mod wire;
 
 pub use app::App;
 pub use auth::{AuthMode, AuthenticationError, Authenticator};
+pub use certctl_domain::network::Network;
 pub use extract::{
     ApiJson, ApiQuery, Bearer, Caller, InvalidBody, LenientJson, MaybeCaller, OptionalJson, Paging,
     PathId, PathIds, QueryPairs,
 };
 pub use middleware::context::{Peer, RequestId};
-pub use network::Network;
 pub use openapi::openapi_document;
 pub use page::Paged;
 pub use problem::ApiError;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use certctl_domain::network::Network;
 pub use certctl_service::limits::Rate;
 
-use crate::{auth::AuthMode, network::Network};
+use crate::auth::AuthMode;
 
 /// How the API behaves. `Default` is the contract's defaults.
 #[derive(Debug, Clone)]

@@ -139,6 +139,21 @@ pub async fn find_by_key_hash(conn: &mut Conn, hash: &str) -> Result<Option<Agen
     row.map(TryInto::try_into).transpose()
 }
 
+/// Reads several agents by their ids, in the order of the ids; absent ones are left out.
+///
+/// # Errors
+/// What the database says.
+pub async fn find_many(conn: &mut Conn, ids: &[AgentId]) -> Result<Vec<Agent>, Error> {
+    let ids: Vec<&str> = ids.iter().map(AgentId::as_str).collect();
+    let rows: Vec<AgentRow> = on_conn!(conn, c => agents::table
+        .filter(agents::id.eq_any(&ids))
+        .order(agents::id)
+        .select(AgentRow::as_select())
+        .load(c)
+        .await)?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
 /// Reads one page of the agents that are not retired, newest first; or of those that are, last retired first.
 ///
 /// # Errors

@@ -45,14 +45,17 @@ pub struct Counts {
     /// Jobs that failed.
     #[diesel(sql_type = BigInt)]
     pub jobs_failed: i64,
+    /// Notifications that were given up.
+    #[diesel(sql_type = BigInt)]
+    pub notifications_dead: i64,
 }
 
-/// Counts everything. Jobs, which grow without end, are counted along the index on their state, and no row of them is read.
+/// Counts everything in one statement. Certificates are counted along the index on state and end alone. Jobs, which grow without end, are counted along the index on their state, and no row of them is read.
 ///
 /// # Errors
 /// What the database says.
 pub async fn counts(conn: &mut Conn, now: Timestamp) -> Result<Counts, Error> {
-    const SQL: &str = "SELECT c.*, a.*, j.* FROM \
+    const SQL: &str = "SELECT c.*, a.*, j.*, n.* FROM \
         (SELECT count(*) AS certificates, \
             count(CASE WHEN status = 'Active' THEN 1 END) AS active, \
             count(CASE WHEN expires_at > $1 AND expires_at <= $2 AND status NOT IN ('Revoked', 'Expired') THEN 1 END) AS expiring_soon, \
@@ -63,7 +66,8 @@ pub async fn counts(conn: &mut Conn, now: Timestamp) -> Result<Counts, Error> {
          FROM agents WHERE retired_at IS NULL) AS a, \
         (SELECT (SELECT count(*) FROM jobs WHERE status IN ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running')) AS jobs_pending, \
             (SELECT count(*) FROM jobs WHERE status = 'Completed') AS jobs_completed, \
-            (SELECT count(*) FROM jobs WHERE status = 'Failed') AS jobs_failed) AS j";
+            (SELECT count(*) FROM jobs WHERE status = 'Failed') AS jobs_failed) AS j, \
+        (SELECT count(*) AS notifications_dead FROM notification_events WHERE status = 'dead') AS n";
     let sql = dialect(conn, SQL);
     Ok(on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<UtcTimestamp, _>(At(now))

@@ -47,8 +47,12 @@ pub fn table(services: &Services, intervals: Intervals) -> Vec<Loop> {
             body: body(services, |services, _| async move {
                 let summary = services.scan_renewals().await?;
                 Ok(Some(format!(
-                    "renewal scan: {} enqueued, {} expired, {} expiring, {} planned",
-                    summary.enqueued, summary.expired, summary.expiring, summary.planned
+                    "renewal scan: {} enqueued, {} expired, {} expiring, {} planned, {} alerts",
+                    summary.enqueued,
+                    summary.expired,
+                    summary.expiring,
+                    summary.planned,
+                    summary.alerts
                 )))
             }),
         },

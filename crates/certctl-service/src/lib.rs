@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod access;
+pub mod agent_groups;
 pub mod agents;
 pub mod audit;
 pub mod bulk;
@@ -17,6 +18,7 @@ pub mod jobs;
 pub mod limits;
 pub mod maintenance;
 pub mod metrics;
+pub mod notifications;
 pub mod owners;
 pub mod profiles;
 pub mod renewal_policies;
@@ -25,6 +27,7 @@ mod revising;
 pub mod revocations;
 mod secrets;
 mod services;
+pub mod stats;
 pub mod targets;
 pub mod teams;
 pub mod work;
@@ -33,6 +36,7 @@ pub use certctl_repository::{
     audit_events::AuditFilter,
     certificates::{CertificateFilter, CertificateOrder},
     jobs::JobFilter,
+    notifications::NotificationFilter,
 };
 pub use error::Error;
 pub use services::Services;

@@ -21,15 +21,38 @@ use serde_json::Value;
 use crate::{Error, Services, services::authorise};
 
 impl Services {
-    /// Counts everything there is, by one aggregate for each table.
+    /// Counts everything there is, by one aggregate for each table; at most a second old.
     ///
     /// # Errors
     /// [`Error::Forbidden`] without `metrics.read`.
     pub async fn counts(&self, actor: &Actor) -> Result<Counts, Error> {
         authorise(actor, Permission::MetricsRead)?;
-        Ok(counted::counts(&mut self.read().await?, self.now()).await?)
+        self.recent_counts().await
+    }
+
+    /// The counts of at most a second ago. However many ask, one statement is under way at a time, and the others wait for it.
+    pub(crate) async fn recent_counts(&self) -> Result<Counts, Error> {
+        let mut last = self.counts.0.lock().await;
+        let now = self.now();
+        if let Some((at, counts)) = *last
+            // Not when they were made in the future, by a clock set back since.
+            && at <= now
+            && now.since(at) < FRESH
+        {
+            return Ok(counts);
+        }
+        let counts = counted::counts(&mut self.read().await?, now).await?;
+        *last = Some((now, counts));
+        Ok(counts)
     }
 }
+
+/// How long counts are taken for what there is.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The last counts and when they were made.
+#[derive(Default)]
+pub(crate) struct RecentCounts(tokio::sync::Mutex<Option<(Timestamp, Counts)>>);
 
 /// Notes the size of a claim and how long its jobs had been due.
 pub(crate) fn observe_claim(claimed: &[ClaimedJob], now: Timestamp) {

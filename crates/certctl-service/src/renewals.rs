@@ -53,6 +53,8 @@ pub struct ScanSummary {
     pub expiring: usize,
     /// Rows of others whose renewal was planned.
     pub planned: usize,
+    /// Alerts written of ends that are near.
+    pub alerts: usize,
 }
 
 impl Services {
@@ -226,6 +228,7 @@ impl Services {
         (summary.expired, summary.expiring) = transaction!(self.db, "apply expiry", conn => {
             Ok::<_, Error>(renewals::apply_expiry(conn, now).await?)
         })?;
+        summary.alerts = self.alert_expiries().await?;
         Ok(summary)
     }
 

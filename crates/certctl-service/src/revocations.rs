@@ -8,7 +8,7 @@ use certctl_domain::{
     revocation::{Revocation, RevocationReason},
     validation::InvalidField,
 };
-use certctl_repository::{certificates, revocations, transaction};
+use certctl_repository::{certificates, notifications, revocations, transaction};
 use certctl_telemetry::ErrorChain;
 use serde_json::json;
 
@@ -16,6 +16,7 @@ use crate::{
     Error, Services,
     error::Expect as _,
     jobs::call_off_waiting,
+    notifications as told,
     services::{authorise, event, record},
 };
 
@@ -67,6 +68,7 @@ impl Services {
                     issuer_notified: false,
                 })
                 .collect();
+            notifications::enqueue_all(conn, &[told::of_revocation(id, reason)], now).await?;
             call_off_waiting(conn, actor, id, "the certificate was revoked", now).await?;
             let details = details(&revoked, reason);
             record(conn, event(actor, EventCategory::CertLifecycle, "certificate_revoked", ("certificate", id.as_str()), details, now)).await?;

@@ -19,6 +19,7 @@ use crate::{
     heartbeats::HeartbeatBuffer,
     issuers::registry::IssuerRegistry,
     limits::Limits,
+    metrics::RecentCounts,
 };
 
 /// All use cases; cheap to clone. Every public method takes the actor first and authorises before it does anything.
@@ -36,6 +37,7 @@ pub struct Inner {
     pub(crate) heartbeats: HeartbeatBuffer,
     pub(crate) wake: Wake,
     pub(crate) limits: Limits,
+    pub(crate) counts: RecentCounts,
 }
 
 impl Services {
@@ -60,6 +62,7 @@ impl Services {
             heartbeats: HeartbeatBuffer::default(),
             wake: Wake::default(),
             limits,
+            counts: RecentCounts::default(),
             config,
         }))
     }

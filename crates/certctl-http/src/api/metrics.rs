@@ -52,7 +52,7 @@ async fn get_metrics(
         counter: Counters {
             job_completed_total: counts.jobs_completed,
             job_failed_total: counts.jobs_failed,
-            notifications_dead_total: 0,
+            notifications_dead_total: counts.notifications_dead,
         },
         uptime: Uptime {
             uptime_seconds: now.since(state.started_at).as_secs(),
@@ -83,6 +83,7 @@ async fn get_prometheus_metrics(
         (&names::JOB_PENDING, counts.jobs_pending),
         (&names::JOB_COMPLETED_TOTAL, counts.jobs_completed),
         (&names::JOB_FAILED_TOTAL, counts.jobs_failed),
+        (&names::NOTIFICATION_DEAD_TOTAL, counts.notifications_dead),
     ] {
         #[expect(
             clippy::cast_precision_loss,
@@ -126,7 +127,6 @@ struct Gauges {
 struct Counters {
     job_completed_total: i64,
     job_failed_total: i64,
-    /// Always 0: nothing sends notifications yet.
     notifications_dead_total: i64,
 }
 

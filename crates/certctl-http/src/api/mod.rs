@@ -3,6 +3,7 @@
 #[macro_use]
 mod crud;
 
+pub(crate) mod agent_groups;
 pub(crate) mod agents;
 pub(crate) mod audit;
 pub(crate) mod certificates;
@@ -10,8 +11,10 @@ pub(crate) mod issuers;
 pub(crate) mod jobs;
 pub(crate) mod meta;
 pub(crate) mod metrics;
+pub(crate) mod notifications;
 pub(crate) mod owners;
 pub(crate) mod profiles;
 pub(crate) mod renewal_policies;
+pub(crate) mod stats;
 pub(crate) mod targets;
 pub(crate) mod teams;

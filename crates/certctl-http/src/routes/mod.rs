@@ -26,11 +26,14 @@ pub(crate) fn all() -> Vec<Route> {
         api::jobs::routes(),
         api::teams::routes(),
         api::owners::routes(),
+        api::agent_groups::routes(),
         api::renewal_policies::routes(),
         api::profiles::routes(),
         api::issuers::routes(),
         api::targets::routes(),
         api::meta::routes(),
+        api::notifications::routes(),
+        api::stats::routes(),
         api::metrics::routes(),
     ]
     .into_iter()

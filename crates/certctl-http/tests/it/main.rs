@@ -6,6 +6,7 @@
 )]
 
 mod access;
+mod agent_groups;
 mod agents;
 mod answers;
 mod audit;
@@ -21,11 +22,13 @@ mod logs;
 mod matrix;
 mod meta;
 mod metrics;
+mod notifications;
 mod nouns;
 mod openapi;
 mod owners;
 mod profiles;
 mod renewal_policies;
+mod stats;
 mod support;
 mod targets;
 mod teams;

@@ -89,13 +89,13 @@ impl From<&Completion> for NewVersionRow {
 }
 
 /// One batch as one JSON bind, and the FROM clause that reads it: `columns` are name and PostgreSQL type.
-struct Batch {
+pub(crate) struct Batch {
     from: String,
-    rows: Json,
+    pub(crate) rows: Json,
 }
 
 impl Batch {
-    fn new(conn: &Conn, columns: &[(&str, &str)], rows: Vec<Value>) -> Self {
+    pub(crate) fn new(conn: &Conn, columns: &[(&str, &str)], rows: Vec<Value>) -> Self {
         let from = match conn {
             Conn::Postgres(_) => {
                 let columns: Vec<String> = columns
@@ -119,7 +119,7 @@ impl Batch {
     }
 
     /// The text of a statement for the database at hand.
-    fn statement(&self, conn: &Conn, sql: &str) -> String {
+    pub(crate) fn statement(&self, conn: &Conn, sql: &str) -> String {
         let sql = sql.replace("{batch}", &self.from);
         if matches!(conn, Conn::Sqlite(_)) {
             sql.replace('$', "?")
@@ -130,7 +130,7 @@ impl Batch {
 }
 
 /// A time inside a batch.
-fn moment(conn: &Conn, time: Timestamp) -> Value {
+pub(crate) fn moment(conn: &Conn, time: Timestamp) -> Value {
     match conn {
         Conn::Postgres(_) => Value::from(time.to_rfc3339()),
         Conn::Sqlite(_) => Value::from(time.as_micros()),

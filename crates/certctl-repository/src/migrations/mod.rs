@@ -58,6 +58,7 @@ macro_rules! embedded_in {
         embedded!($folder:
             "0001_initial.up.sql",
             "0003_revocation_status.up.sql",
+            "0004_notifications.up.sql",
             "0009_limits.up.sql",
         )
     };

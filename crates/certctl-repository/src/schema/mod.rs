@@ -46,6 +46,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     jobs,
     issuance_intents,
     issuance_approval_requests,
+    notification_events,
     scheduler_leases,
     revocation_status,
     crl_cache,

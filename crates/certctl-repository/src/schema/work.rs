@@ -85,3 +85,26 @@ diesel::table! {
         expires_at -> UtcTimestamp,
     }
 }
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Binary, Bool, Integer, Nullable, Text};
+    use crate::types::{JsonDoc, TextList, UtcTimestamp};
+
+    notification_events (id) {
+        id -> Text,
+        #[sql_name = "type"]
+        kind -> Text,
+        certificate_id -> Nullable<Text>,
+        channel -> Text,
+        recipient -> Text,
+        message -> Text,
+        sent_at -> Nullable<UtcTimestamp>,
+        status -> Text,
+        error -> Nullable<Text>,
+        retry_count -> Integer,
+        next_retry_at -> Nullable<UtcTimestamp>,
+        last_error -> Nullable<Text>,
+        dedupe_key -> Nullable<Text>,
+        created_at -> UtcTimestamp,
+    }
+}

@@ -22,6 +22,7 @@ macro_rules! reader {
 }
 
 mod access;
+mod agent_groups;
 mod agents;
 mod audit;
 mod certificates;
@@ -36,10 +37,12 @@ mod jobs_sweeps;
 mod leases;
 mod listen;
 mod migrations;
+mod notifications;
 mod nouns;
 mod plans;
 mod renewals;
 mod revocations;
 mod rows_of_others;
 mod schema;
+mod stats;
 mod transactions;

@@ -6,7 +6,7 @@ use certctl_domain::{
     page::PageRequest,
 };
 use certctl_repository::{
-    Error, agents, issuers, owners, profiles, renewal_policies, targets, teams,
+    Error, agent_groups, agents, issuers, owners, profiles, renewal_policies, targets, teams,
 };
 use certctl_testkit::{TestDb, db_tests, entities};
 
@@ -68,6 +68,11 @@ noun_tests! {
         issuer.config = serde_json::json!({"nested": [1, null, {"π": 3.5}]});
         issuer.last_tested_at = Some(issuer.created_at);
         issuer.enabled = false;
+    };
+    an_agent_group_lives: agent_groups, _basics => crate::agent_groups::group("ag-new"), group => {
+        group.match_ip_cidr = "10.0.0.0/8".into();
+        group.match_os = "linux".into();
+        group.enabled = false;
     };
     a_target_lives: targets, basics => entities::target("tgt-new", &basics.agent), target => {
         target.retired_at = Some(target.created_at);

@@ -11,14 +11,14 @@ use certctl_domain::{id::AgentId, page::PageRequest};
 use certctl_repository::{
     Backend, Conn, agents, audit_events, certificates,
     jobs::{self, agent, claim},
-    renewals, transaction, versions,
+    notifications, renewals, stats, transaction, versions,
 };
 use certctl_testkit::{TestDb, database::START, db_tests};
 use diesel::{QueryableByName, connection::InstrumentationEvent, sql_types::Text};
 use diesel_async::{AsyncConnection as _, RunQueryDsl as _, SimpleAsyncConnection as _};
 
 /// Tables that grow with the fleet or with time.
-const GROWING: [&str; 8] = [
+const GROWING: [&str; 9] = [
     "jobs",
     "managed_certificates",
     "agents",
@@ -27,6 +27,7 @@ const GROWING: [&str; 8] = [
     "certificate_versions",
     "audit_events",
     "certificate_revocations",
+    "notification_events",
 ];
 
 #[derive(QueryableByName)]
@@ -148,6 +149,8 @@ const NOT_TABLES: [&str; 7] = [
     "SCAN f",
 ];
 
+const DAY: Duration = Duration::from_secs(86_400);
+
 /// Thousands of rows: 4,000 certificates with a version each, 2,000 agents with a target each, 12,000 jobs of which few are open.
 async fn fill(db: &TestDb) {
     let at = |seconds: &str| match db.backend() {
@@ -222,6 +225,15 @@ async fn fill(db: &TestDb) {
                 at("i")
             ),
         ),
+        rows_into(
+            4000,
+            "notification_events (id, type, message, status, dedupe_key, sent_at, created_at)",
+            &format!(
+                "SELECT 'notif-' || i, 'Revocation', 'x', CASE WHEN i % 2 = 0 THEN 'sent' ELSE 'pending' END, 'k' || i, \
+                CASE WHEN i % 2 = 0 THEN {0} END, {0} FROM n",
+                at("i")
+            ),
+        ),
         "ANALYZE".to_owned(),
     ];
     for statement in statements {
@@ -272,6 +284,9 @@ db_tests! {
         check!(db, "agent by key", conn => agents::find_by_key_hash(conn, "h77").await);
         check!(db, "mark offline", conn => agents::mark_offline(conn, START).await);
         check!(db, "latest version", conn => versions::latest(conn, &certificate).await);
+        check!(db, "expiries by day", conn => stats::expiries_by_day(conn, now, now + DAY).await);
+        check!(db, "issuances by day", conn => stats::issuances_by_day(conn, now, now + DAY).await);
+        check!(db, "jobs by day", conn => stats::jobs_by_day(conn, now, now + DAY).await);
         check!(db, "cursor: first", conn => certificates::list_after(conn, &all, None, 50).await);
         check!(db, "cursor: next", conn => certificates::list_after(conn, &all, Some((START + Duration::from_secs(900), "mc-900")), 50).await);
     }
@@ -289,10 +304,13 @@ db_tests! {
         jobs::list(conn, jobs::JobFilter::default(), first).await.unwrap();
         agents::list(conn, false, first).await.unwrap();
         audit_events::list(conn, &audit_events::AuditFilter::default(), first).await.unwrap();
+        notifications::list(conn, notifications::NotificationFilter::default(), first).await.unwrap();
+        let dead = notifications::NotificationFilter { status: Some(certctl_domain::notification::NotificationStatus::Dead), ..Default::default() };
+        notifications::list(conn, dead, first).await.unwrap();
         let statements = caught.off(conn);
         // The count of all matches reads them all; how many there are is what is asked.
         let pages: Vec<&String> = statements.iter().filter(|sql| !sql.to_lowercase().contains("count(")).collect();
-        assert!(pages.len() >= 4, "{statements:#?}");
+        assert!(pages.len() >= 6, "{statements:#?}");
         for sql in pages {
             let steps = plan(conn, sql).await;
             assert!(full_scan(&steps).is_none(), "{:?}\n{sql}\n{}", full_scan(&steps), steps.join("\n"));

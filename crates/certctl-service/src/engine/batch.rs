@@ -24,13 +24,14 @@ use certctl_repository::{
         claim::ClaimedJob,
         complete::{self, Completion, Failure},
     },
+    notifications::{self, Notice},
     profiles, renewal_policies, transaction,
 };
 use serde_json::json;
 
 use super::{Pass, ended, prepare, sign};
 use crate::{
-    Error, Services,
+    Error, Services, notifications as told,
     renewals::{deployment, jitter, retry_interval},
     services::event,
 };
@@ -241,6 +242,7 @@ async fn store_together(
         events.extend(failures.iter().filter(|one| failed.contains(&one.job_id)).map(|one| failed_event(one, now)));
         events.extend(handed.iter().map(|id| handed_event(id, now)));
         audit_events::insert_all(conn, &events).await?;
+        notifications::enqueue_all(conn, &notices(outcome, &held, &failures, &failed), now).await?;
         Ok::<_, Error>(Pass { claimed: 0, completed: held.len(), failed: failed.len(), awaiting_csr: handed.len() })
     })?;
     for one in &outcome.failed {
@@ -290,6 +292,29 @@ fn completion(
         sealed_key: one.intent.sealed_key.clone(),
         renew_at: renew_at(issued.not_before, issued.not_after, window, jitter()),
     }
+}
+
+/// What owners are told of a batch: what was issued, and what failed and is not tried again.
+fn notices(
+    outcome: &Outcome,
+    held: &[&Completion],
+    failures: &[Failure],
+    failed: &[JobId],
+) -> Vec<Notice> {
+    let renewed = held.iter().map(|one| told::of_completion(one));
+    let given_up = outcome
+        .failed
+        .iter()
+        .zip(failures)
+        .filter_map(|(one, failure)| {
+            let job = &one.claimed.job;
+            let is_told = failure.next_attempt_at.is_none() && failed.contains(&failure.job_id);
+            job.certificate_id
+                .as_ref()
+                .filter(|_| is_told)
+                .map(|id| told::of_failed_renewal(id, &job.id, &failure.error))
+        });
+    renewed.chain(given_up).collect()
 }
 
 /// Certificates of jobs that failed for good, of those that were still this worker's to fail.

@@ -11,13 +11,14 @@ use certctl_domain::{
 use certctl_repository::{
     Conn, certificates,
     jobs::{self, JobChange, agent},
-    renewal_policies,
+    notifications, renewal_policies,
 };
 use serde_json::{Value, json};
 
 use crate::{
     Error,
     engine::end_intents,
+    notifications as told,
     renewals::{jitter, retry_interval},
     services::{event, record},
 };
@@ -163,6 +164,9 @@ pub(super) async fn apply(
         ),
     )
     .await?;
+    if let Some(notice) = told::of_report(job, to, problem, again.is_some()) {
+        notifications::enqueue_all(conn, &[notice], now).await?;
+    }
     if to == JobStatus::Failed
         && again.is_none()
         && job.job_type != JobType::Deployment

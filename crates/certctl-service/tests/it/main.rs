@@ -15,6 +15,7 @@ mod issuers;
 mod kit;
 mod limits;
 mod maintenance;
+mod notifications;
 mod owners;
 mod profiles;
 mod refusals;

@@ -235,7 +235,7 @@ db_tests! {
         world.db.execute("UPDATE managed_certificates SET renewal_policy_id = 'rp-hand' WHERE id = 'mc-by-hand'").await.unwrap();
         world.db.execute("UPDATE managed_certificates SET issuer_id = 'iss-off' WHERE id = 'mc-disabled'").await.unwrap();
         let summary = world.services.scan_renewals().await.unwrap();
-        assert_eq!(summary, ScanSummary { enqueued: 2, expired: 1, expiring: 2, planned: 0 });
+        assert_eq!(summary, ScanSummary { enqueued: 2, expired: 1, expiring: 2, planned: 0, alerts: 7 });
         let states = world.db.texts("SELECT id || ' ' || status AS value FROM managed_certificates ORDER BY id").await;
         assert_eq!(states, [
             "mc-archived Archived", "mc-by-hand Expiring", "mc-disabled Expiring", "mc-due RenewalInProgress", "mc-ended Expired",

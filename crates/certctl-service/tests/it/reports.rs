@@ -68,6 +68,8 @@ db_tests! {
         assert_eq!(world.report(&job, &done).await, "ok", "it repeats what it got no answer to");
         assert_eq!(world.report(&job, &says("Failed")).await, "conflict");
         assert_eq!(world.report(&job, &says("Running")).await, "conflict");
+        let told = world.db.texts("SELECT message AS value FROM notification_events WHERE type = 'DeploymentSuccess'").await;
+        assert_eq!(told, ["Certificate name-mc-web was deployed to tgt-web"]);
         assert_eq!(world.ended(&job).await, ("Completed", String::new()));
         assert_eq!(world.certificate(&world.ids.certificate).await.last_deployment_at, Some(world.now()));
         assert_eq!(world.recorded("deployment_job_completed").await, 1);
@@ -91,6 +93,8 @@ db_tests! {
         }
         assert_eq!(world.status().await, "Active", "what was issued stays so");
         assert_eq!(world.recorded("deployment_job_failed").await, 3);
+        let told = world.db.texts("SELECT message AS value FROM notification_events WHERE type = 'DeploymentFailure'").await;
+        assert_eq!(told.len(), 1, "told once, when it is given up: {told:?}");
     }
 
     async fn an_agent_that_says_it_is_at_work_keeps_its_deployment(db: TestDb) {

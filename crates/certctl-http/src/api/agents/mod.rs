@@ -12,7 +12,8 @@ use certctl_domain::{access::Permission, id::AgentId, secret::Secret, validation
 use certctl_service::agents::{Registrar, Retirement};
 use http::StatusCode;
 
-use self::wire::{AgentView, RegisterRequest, RegisteredView, RetiredView};
+pub(crate) use self::wire::AgentView;
+use self::wire::{RegisterRequest, RegisteredView, RetiredView};
 use crate::{
     ApiError, ApiJson, AppState, Caller, Paged, Paging, PathId,
     extract::{Bearer, MaybeCaller, QueryPairs},

@@ -1,4 +1,4 @@
-//! IP networks, to tell which peers are trusted proxies.
+//! IP networks: which peers are trusted proxies, which agents are of a group.
 
 use std::{net::IpAddr, str::FromStr};
 

@@ -1,0 +1,2 @@
+-- Never run automatically.
+DROP TABLE IF EXISTS notification_events;
