@@ -332,10 +332,11 @@ CREATE TABLE IF NOT EXISTS policy_violations (
     rule_id TEXT COLLATE "C" NOT NULL REFERENCES policy_rules(id) ON DELETE CASCADE,
     message TEXT NOT NULL,
     severity TEXT COLLATE "C" NOT NULL CHECK (severity IN ('Warning', 'Error', 'Critical')),
-    created_at TIMESTAMPTZ NOT NULL DEFAULT now()
+    created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    resolved_at TIMESTAMPTZ
 );
-CREATE INDEX IF NOT EXISTS policy_violations_rule ON policy_violations (rule_id, created_at DESC);
 CREATE INDEX IF NOT EXISTS policy_violations_certificate ON policy_violations (certificate_id);
+COMMENT ON COLUMN policy_violations.resolved_at IS 'When it was first not found any more; NULL while it stands.';
 
 -- Jobs --------------------------------------------------------------------------------------------------------------------
 

@@ -317,9 +317,9 @@ CREATE TABLE IF NOT EXISTS policy_violations (
     rule_id TEXT NOT NULL REFERENCES policy_rules(id) ON DELETE CASCADE,
     message TEXT NOT NULL,
     severity TEXT NOT NULL CHECK (severity IN ('Warning', 'Error', 'Critical')),
-    created_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER))
+    created_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
+    resolved_at INTEGER
 ) STRICT;
-CREATE INDEX IF NOT EXISTS policy_violations_rule ON policy_violations (rule_id, created_at DESC);
 CREATE INDEX IF NOT EXISTS policy_violations_certificate ON policy_violations (certificate_id);
 
 -- Jobs --------------------------------------------------------------------------------------------------------------------

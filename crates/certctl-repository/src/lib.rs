@@ -23,6 +23,7 @@ pub mod audit_events;
 pub mod authorities;
 pub mod bulk;
 pub mod certificates;
+pub mod counters;
 pub mod installation;
 pub mod intents;
 pub mod issuers;

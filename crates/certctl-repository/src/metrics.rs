@@ -39,10 +39,10 @@ pub struct Counts {
     /// Jobs that are open.
     #[diesel(sql_type = BigInt)]
     pub jobs_pending: i64,
-    /// Jobs that ended well.
+    /// Jobs that ever ended well.
     #[diesel(sql_type = BigInt)]
     pub jobs_completed: i64,
-    /// Jobs that failed.
+    /// Runs of jobs that ever failed, those that were tried again included.
     #[diesel(sql_type = BigInt)]
     pub jobs_failed: i64,
     /// Notifications that were given up.
@@ -50,7 +50,8 @@ pub struct Counts {
     pub notifications_dead: i64,
 }
 
-/// Counts everything in one statement. Certificates are counted along the index on state and end alone. Jobs, which grow without end, are counted along the index on their state, and no row of them is read.
+/// Counts everything in one statement. Certificates are counted along the index on state and end alone, open jobs along that on
+/// their state; jobs that ended are kept as totals, which neither a retry nor a removal lowers.
 ///
 /// # Errors
 /// What the database says.
@@ -65,8 +66,8 @@ pub async fn counts(conn: &mut Conn, now: Timestamp) -> Result<Counts, Error> {
         (SELECT count(*) AS agents, count(CASE WHEN last_heartbeat_at > $3 THEN 1 END) AS agents_online \
          FROM agents WHERE retired_at IS NULL) AS a, \
         (SELECT (SELECT count(*) FROM jobs WHERE status IN ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running')) AS jobs_pending, \
-            (SELECT count(*) FROM jobs WHERE status = 'Completed') AS jobs_completed, \
-            (SELECT count(*) FROM jobs WHERE status = 'Failed') AS jobs_failed) AS j, \
+            (SELECT CAST(COALESCE(sum(value), 0) AS BIGINT) FROM counters WHERE name = 'job_completed') AS jobs_completed, \
+            (SELECT CAST(COALESCE(sum(value), 0) AS BIGINT) FROM counters WHERE name = 'job_failed') AS jobs_failed) AS j, \
         (SELECT count(*) AS notifications_dead FROM notification_events WHERE status = 'dead') AS n";
     let sql = dialect(conn, SQL);
     Ok(on_conn!(conn, c => diesel::sql_query(sql)

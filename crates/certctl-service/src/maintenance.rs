@@ -21,7 +21,13 @@ use certctl_repository::{
 };
 use serde_json::{Value, json};
 
-use crate::{Error, Services, engine::end_intents, renewals::jitter, services::event};
+use crate::{
+    Error, Services,
+    engine::end_intents,
+    metrics::{RunEnd, observe_run},
+    renewals::jitter,
+    services::event,
+};
 
 /// What a sweep of time-outs found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -44,7 +50,7 @@ impl Services {
         let swept = transaction!(self.db, "recover jobs", conn => {
             let swept = claim::recover(conn, now).await?;
             if !swept.is_empty() {
-                let failed = with_status(&swept, "Failed");
+                let failed = failed_for_good(&swept);
                 complete::fail_certificates(conn, &failed, now).await?;
                 end_intents(conn, &Actor::system(), &failed, now).await?;
                 audit(conn, "job_timeout", &swept, |one| json!({"old_status": "Running", "new_status": one.status, "timeout_reason": "lease_expired"}), now).await?;
@@ -53,6 +59,7 @@ impl Services {
         })?;
         if !swept.is_empty() {
             crate::metrics::count_expired_leases(swept.len());
+            observe_failures(&swept, now);
             tracing::warn!(
                 jobs = swept.len(),
                 "jobs of a worker that died were taken up again"
@@ -86,42 +93,40 @@ impl Services {
     /// [`Error::Unavailable`].
     pub async fn time_out_jobs(&self) -> Result<Timeouts, Error> {
         Ok(Timeouts {
-            csr: self
-                .expire(
-                    "AwaitingCSR",
-                    "csr_timeout",
-                    self.config.awaiting_csr_timeout,
-                )
-                .await?,
-            approval: self
-                .expire(
-                    "AwaitingApproval",
-                    "approval_timeout",
-                    self.config.awaiting_approval_timeout,
-                )
-                .await?,
+            csr: self.expire_awaiting_csr().await?,
+            approval: self.expire_awaiting_approval().await?,
             silent_agent: self.reap_silent_agents().await?,
         })
     }
 
-    async fn expire(
-        &self,
-        state: &'static str,
-        reason: &'static str,
-        after: Duration,
-    ) -> Result<usize, Error> {
+    /// Ends tries for which no request came; they are tried again while attempts are left.
+    async fn expire_awaiting_csr(&self) -> Result<usize, Error> {
         let now = self.now();
-        transaction!(self.db, "expire waiting jobs", conn => {
-            let swept = claim::expire_waiting(conn, state, reason, now - after, now).await?;
-            let certificates = with_status(&swept, "Failed");
-            complete::fail_certificates(conn, &certificates, now).await?;
-            end_intents(conn, &Actor::system(), &certificates, now).await?;
-            for one in swept.iter().filter(|_| state == "AwaitingApproval") {
-                approvals::close_for_job(conn, &one.id, "expired", "system-reaper", reason, now).await?;
+        let after = self.config.awaiting_csr_timeout;
+        let again = now + retry_delay(1, DEFAULT_RETRY_INTERVAL, jitter());
+        transaction!(self.db, "expire jobs without a request", conn => {
+            let swept = claim::expire_awaiting_csr(conn, now - after, again, now).await?;
+            let ended = failed_for_good(&swept);
+            complete::fail_certificates(conn, &ended, now).await?;
+            end_intents(conn, &Actor::system(), &ended, now).await?;
+            audit(conn, "job_timeout", &swept, |one| timeout_details("AwaitingCSR", "csr_timeout", after, one), now).await?;
+            Ok::<_, Error>(swept.len())
+        })
+    }
+
+    /// Ends what nobody has approved, with the request for approval; nothing leads it past the gate any more.
+    async fn expire_awaiting_approval(&self) -> Result<usize, Error> {
+        let now = self.now();
+        let after = self.config.awaiting_approval_timeout;
+        transaction!(self.db, "expire jobs without approval", conn => {
+            let swept = claim::expire_awaiting_approval(conn, now - after, now).await?;
+            let ended = failed_for_good(&swept);
+            complete::fail_certificates(conn, &ended, now).await?;
+            end_intents(conn, &Actor::system(), &ended, now).await?;
+            for one in &swept {
+                approvals::close_for_job(conn, &one.id, "expired", "system-reaper", "approval_timeout", now).await?;
             }
-            let hours = after.as_secs() / 3600;
-            audit(conn, "job_timeout", &swept, |one| json!({"old_status": state, "new_status": one.status,
-                "timeout_reason": reason, "age_hours": hours}), now).await?;
+            audit(conn, "job_timeout", &swept, |one| timeout_details("AwaitingApproval", "approval_timeout", after, one), now).await?;
             Ok::<_, Error>(swept.len())
         })
     }
@@ -129,11 +134,13 @@ impl Services {
     async fn reap_silent_agents(&self) -> Result<usize, Error> {
         let now = self.now();
         let again = now + retry_delay(1, DEFAULT_RETRY_INTERVAL, jitter());
-        transaction!(self.db, "reap jobs of silent agents", conn => {
+        let swept = transaction!(self.db, "reap jobs of silent agents", conn => {
             let swept = claim::reap_of_silent_agents(conn, now - DEPLOYABLE_WITHIN, again, now).await?;
             audit(conn, "job_offline_agent_reap", &swept, |_| json!({"timeout_reason": "agent_offline"}), now).await?;
-            Ok::<_, Error>(swept.len())
-        })
+            Ok::<_, Error>(swept)
+        })?;
+        observe_failures(&swept, now);
+        Ok(swept.len())
     }
 
     /// Marks agents as offline that were not heard of.
@@ -148,12 +155,27 @@ impl Services {
     }
 }
 
-fn with_status(swept: &[Swept], status: &str) -> Vec<CertificateId> {
+/// The certificates of jobs that failed and are not tried again.
+fn failed_for_good(swept: &[Swept]) -> Vec<CertificateId> {
     swept
         .iter()
-        .filter(|one| one.status == status)
+        .filter(|one| one.failed_for_good())
         .filter_map(|one| one.certificate_id.clone())
         .collect()
+}
+
+/// Notes the runs that a sweep ended.
+fn observe_failures(swept: &[Swept], now: Timestamp) {
+    for one in swept {
+        let end = RunEnd::failure(!one.failed_for_good());
+        observe_run(&one.kind, one.started_at, end, now);
+    }
+}
+
+/// What the audit log says of a job that waited too long (scheduler §2).
+fn timeout_details(from: &str, reason: &str, after: Duration, one: &Swept) -> Value {
+    json!({"old_status": from, "new_status": one.status, "timeout_reason": reason,
+        "age_hours": after.as_secs() / 3600, "retry": one.next_attempt_at.is_some()})
 }
 
 async fn audit(

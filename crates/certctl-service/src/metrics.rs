@@ -5,7 +5,7 @@ use std::time::Duration;
 use certctl_domain::{
     access::{Actor, Permission},
     issuer::IssuerType,
-    job::JobStatus,
+    job::{JobStatus, JobType},
     ports::issuer::{IssuedCertificate, IssuerError},
     target::TargetType,
     time::Timestamp,
@@ -69,6 +69,45 @@ pub(crate) fn observe_claim(claimed: &[ClaimedJob], now: Timestamp) {
         histogram!(names::JOB_WAIT_SECONDS.name, "type" => one.job.job_type.as_str())
             .record(waited);
     }
+}
+
+/// How a run of a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RunEnd {
+    /// Well.
+    Completed,
+    /// Badly, and for good.
+    Failed,
+    /// Badly, and it is tried again.
+    Retry,
+    /// It was given back before its end.
+    Released,
+}
+
+impl RunEnd {
+    /// A failure, by whether it is tried again.
+    pub(crate) const fn failure(again: bool) -> Self {
+        if again { Self::Retry } else { Self::Failed }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Retry => "retry",
+            Self::Released => "released",
+        }
+    }
+}
+
+/// Notes how long a run of a job took from its claim to its end; what was never claimed has no run.
+pub(crate) fn observe_run(kind: &str, started_at: Option<Timestamp>, end: RunEnd, now: Timestamp) {
+    // The stored text becomes a label only where it is one of those there are.
+    let (Some(started_at), Ok(kind)) = (started_at, JobType::parse(kind)) else {
+        return;
+    };
+    histogram!(names::JOB_DURATION_SECONDS.name, "type" => kind.as_str(), "outcome" => end.as_str())
+        .record(now.since(started_at).as_secs_f64());
 }
 
 /// Counts jobs whose worker died.

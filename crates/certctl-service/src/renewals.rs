@@ -15,7 +15,7 @@ use certctl_domain::{
 };
 use certctl_repository::{
     Conn, agents, approvals, audit_events, certificates,
-    jobs::{self, NewJob},
+    jobs::{self, NewJob, agent},
     profiles, renewal_policies,
     renewals::{self, DuePage, Position},
     targets, transaction, versions,
@@ -115,6 +115,8 @@ impl Services {
         jobs::insert_all(conn, std::slice::from_ref(&job))
             .await
             .or_conflict(|| "a renewal of this certificate is under way".to_owned())?;
+        let unoffered = agent::mark_unoffered(conn, std::slice::from_ref(&job.id)).await?;
+        warn_unoffered(&unoffered);
         let approval_id = match profile.filter(|_| gated) {
             Some(profile) => {
                 Some(request_approval(conn, actor, certificate, &profile, &job.id, now).await?)
@@ -255,6 +257,9 @@ impl Services {
                     request_approval(conn, &system, &certificate, &profile, &job.id, now).await?;
                 }
             }
+            let jobs: Vec<JobId> = new.iter().map(|job| job.id.clone()).collect();
+            let unoffered = agent::mark_unoffered(conn, &jobs).await?;
+            warn_unoffered(&unoffered);
             renewals::mark_in_progress(conn, &ids, now).await?;
             audit_events::insert_all(conn, &events).await?;
             if !due.is_empty() {
@@ -366,6 +371,14 @@ async fn deployable(
         "agent is offline: {}",
         missing.join(", ")
     )))
+}
+
+/// Says which renewals wait for a request that no agent is offered.
+pub(crate) fn warn_unoffered(jobs: &[(JobId, CertificateId)]) {
+    if let Some((job, certificate)) = jobs.first() {
+        tracing::warn!(jobs = jobs.len(), job.first = %job, certificate.first = %certificate,
+            "no agent-bound target; an operator may submit a request");
+    }
 }
 
 /// A deployment that waits for its agent.

@@ -5,7 +5,7 @@ mod report;
 use std::collections::HashMap;
 
 use certctl_domain::{
-    access::{Actor, Permission, Scope},
+    access::{Actor, ActorType, Permission, Scope},
     agent::Agent,
     audit::EventCategory,
     certificate::{Certificate, CertificateVersion},
@@ -16,7 +16,7 @@ use certctl_domain::{
     profile::{ExtendedKeyUsage, Profile},
     secret::Secret,
     target::{Target, TargetType},
-    validation::{InvalidField, optional_text},
+    validation::{InvalidField, check_object, optional_text},
 };
 use certctl_pki::{cert::random_serial, csr::Csr};
 use certctl_repository::{
@@ -40,6 +40,11 @@ use crate::{
 
 /// Jobs that one poll hands out at the most: as many as an agent can be expected to be done with before their leases run out.
 const POLL_LIMIT: i64 = 20;
+
+/// The largest report of how a deployment went, in bytes.
+const MAX_DEPLOY_REPORT: usize = 16_384;
+/// How deep it may be nested.
+const MAX_DEPLOY_DEPTH: usize = 16;
 
 /// One thing for an agent to do.
 #[derive(Debug, Clone)]
@@ -76,7 +81,7 @@ pub struct JobReport {
     pub status: String,
     /// Why it failed.
     pub error: Option<String>,
-    /// How the deployment went, for the metrics.
+    /// How the deployment went, for the metrics; an object of at most 16 KiB.
     pub deploy: Option<Value>,
 }
 
@@ -244,6 +249,8 @@ impl Services {
     /// Takes an agent's request for a renewal that waits for one. What is to be signed is recorded with it, so that a crash
     /// between now and the signature asks for the same certificate again.
     ///
+    /// For a certificate that is mapped to no agent's target an operator with `cert.issue` may hand one in, by any agent.
+    ///
     /// # Errors
     /// [`Error::Forbidden`] without `agent.job.poll`, [`Error::NotYours`], [`Error::NotFound`], [`Error::AgentRetired`],
     /// [`Error::Invalid`] for something that is no request, [`Error::Conflict`] when nothing waits for one,
@@ -267,7 +274,7 @@ impl Services {
             let job = find_waiting(conn, id, certificate, job).await?;
             let certificate_id = job.certificate_id.clone().ok_or_else(|| Error::internal("a renewal without a certificate"))?;
             let certificate = certificates::find(conn, &certificate_id).await?;
-            if !certificates::is_mapped_to_agent(conn, &certificate_id, id).await? {
+            if !certificates::is_mapped_to_agent(conn, &certificate_id, id).await? && !may_stand_in(conn, actor, &certificate_id).await? {
                 return Err(Error::NotYours("the certificate is mapped to no target of this agent".to_owned()));
             }
             let profile = match &certificate.profile_id {
@@ -387,6 +394,9 @@ impl Services {
             return Err(InvalidField::new("status", "must be Running, Completed or Failed").into());
         };
         let problem = optional_text("error", report.error.as_deref().unwrap_or_default(), 4096)?;
+        if let Some(deploy) = &report.deploy {
+            check_object("deploy", deploy, MAX_DEPLOY_REPORT, MAX_DEPLOY_DEPTH)?;
+        }
         let said = report::Said {
             status,
             problem: &problem,
@@ -395,13 +405,15 @@ impl Services {
         let now = self.now();
         let (reported, target_type) = transaction!(self.db, "report job", conn => {
             self.live_agent(conn, actor, id).await?;
-            let found = jobs::find(conn, job).await.or_not_found("job", job)?;
+            // Locked, so that of several agents that give a renewal up the last one is known to be the last.
+            let found = jobs::find_for_update(conn, job).await.or_not_found("job", job)?;
             let target_type = self.check_ownership(conn, id, &found).await?;
-            let changed = report::apply(conn, actor, id, &found, &said, now).await?;
-            Ok::<_, Error>((changed.then_some(found), target_type))
+            let ended = report::apply(conn, actor, id, &found, &said, now).await?;
+            Ok::<_, Error>((ended.map(|end| (end, found)), target_type))
         })?;
-        if let (Some(_), Some(kind)) = (reported, target_type) {
+        if let (Some((end, job)), Some(kind)) = (reported, target_type) {
             crate::metrics::count_deployment(kind, status, report.deploy.as_ref());
+            crate::metrics::observe_run(job.job_type.as_str(), job.started_at, end, now);
         }
         Ok(())
     }
@@ -433,6 +445,18 @@ impl Services {
             _ => Err(not_yours()),
         }
     }
+}
+
+/// Whether somebody may hand in a request for a certificate of which no agent is asked for one: an operator, who might have it
+/// issued all the same, and never an agent, whose key works for its own targets only.
+async fn may_stand_in(
+    conn: &mut Conn,
+    actor: &Actor,
+    certificate: &CertificateId,
+) -> Result<bool, Error> {
+    Ok(actor.actor_type() != ActorType::Agent
+        && actor.may(Permission::CertIssue, &Scope::Global)
+        && agent::is_unoffered(conn, certificate).await?)
 }
 
 /// The renewal a request is for: the one that is named, the newest of the certificate that is named, or the only one that waits.

@@ -125,7 +125,7 @@ metrics! {
         "Agents that are not retired and sent a heartbeat within five minutes.";
     JOB_PENDING = Gauge Scrape Count "certctl_job_pending" []: "Jobs that are not finished.";
     JOB_COMPLETED_TOTAL = Counter Scrape Count "certctl_job_completed_total" []: "Jobs that were completed.";
-    JOB_FAILED_TOTAL = Counter Scrape Count "certctl_job_failed_total" []: "Jobs that failed for good.";
+    JOB_FAILED_TOTAL = Counter Scrape Count "certctl_job_failed_total" []: "Runs of jobs that failed, those that are tried again included.";
     NOTIFICATION_DEAD_TOTAL = Counter Scrape Count "certctl_notification_dead_total" []: "Notifications that were given up.";
     UPTIME_SECONDS = Gauge Scrape Seconds "certctl_uptime_seconds" []: "Seconds since this process started.";
 

@@ -104,6 +104,32 @@ impl IssuerError {
         }
     }
 
+    /// What went wrong in words of certctl's own. What a third party says may hold anything, secrets and markup included, so
+    /// that is for the log only; this is for operators.
+    #[must_use]
+    pub const fn summary(&self) -> &'static str {
+        match self {
+            Self::Timeout(_) => "timeout: the issuer did not answer in time",
+            Self::Network(_) => "network: the issuer could not be reached",
+            Self::Auth(_) => "auth: the issuer refused the credentials",
+            Self::RateLimited { .. } => "rate_limited: the issuer limits the rate of requests",
+            Self::Validation(_) => "validation: the issuer refused the request as such",
+            Self::Upstream5xx(_) => "upstream_5xx: the issuer failed itself",
+            Self::Upstream4xx(_) => "upstream_4xx: the issuer refused the request",
+            Self::NotSupported => "other: the issuer does not support this",
+            Self::Other(_) => "other: the issuer could not be used",
+        }
+    }
+
+    /// How long the issuer asks to be left alone.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
     /// Whether trying again later can help (scheduler §5).
     #[must_use]
     pub const fn is_retryable(&self) -> bool {

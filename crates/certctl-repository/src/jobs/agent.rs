@@ -1,6 +1,7 @@
 //! What agents do with jobs: take deployments, hand in requests, report, verify.
 
 use certctl_domain::{
+    agent::DEPLOYABLE_WITHIN,
     id::{AgentId, CertificateId, JobId, TargetId},
     job::{AGENT_LEASE, Job, JobStatus, JobType, VerificationStatus},
     time::Timestamp,
@@ -13,10 +14,10 @@ use diesel_async::RunQueryDsl;
 
 use super::{COLUMNS, JobRow};
 use crate::{
-    Conn, Error,
+    Conn, Error, counters,
     db::dialect,
-    schema::{certificate_target_mappings, deployment_targets, jobs},
-    types::{At, UtcTimestamp},
+    schema::{agents, certificate_target_mappings, csr_refusals, deployment_targets, jobs},
+    types::{At, TextList, Texts, UtcTimestamp},
 };
 
 /// Takes the deployments that wait for an agent and go to targets of its that are in use, oldest first, so that no two polls get
@@ -139,7 +140,8 @@ pub async fn has_deployments(
     Ok(row.found > 0)
 }
 
-/// The renewals that wait for a request of an agent, newest first: those whose certificate is mapped to one of its targets.
+/// The renewals that wait for a request of an agent, newest first: those whose certificate is mapped to one of its targets, but
+/// for those that it has given up.
 ///
 /// # Errors
 /// What the database says.
@@ -149,9 +151,13 @@ pub async fn awaiting_csr(conn: &mut Conn, agent: &AgentId, limit: i64) -> Resul
         .filter(deployment_targets::agent_id.eq(agent.as_str()))
         .filter(deployment_targets::retired_at.is_null())
         .select(certificate_target_mappings::certificate_id.nullable());
+    let given_up = csr_refusals::table
+        .filter(csr_refusals::agent_id.eq(agent.as_str()))
+        .filter(csr_refusals::job_id.eq(jobs::id));
     let rows: Vec<JobRow> = on_conn!(conn, c => jobs::table
         .filter(jobs::status.eq(JobStatus::AwaitingCsr.as_str()))
         .filter(jobs::certificate_id.eq_any(mapped))
+        .filter(diesel::dsl::not(diesel::dsl::exists(given_up)))
         .select(JobRow::as_select())
         .order((jobs::created_at.desc(), jobs::id.desc()))
         .limit(limit)
@@ -199,6 +205,120 @@ pub async fn accept_csr(conn: &mut Conn, job: &JobId, now: Timestamp) -> Result<
     Ok(changed == 1)
 }
 
+/// What stands as the last error of a renewal that is offered to nobody.
+pub const NO_AGENT: &str = "no agent-bound target";
+
+/// Marks those of the jobs that wait for a request although no agent is offered them; an operator may still hand one in
+/// (scheduler §5). Returns them with their certificates.
+///
+/// # Errors
+/// What the database says.
+pub async fn mark_unoffered(
+    conn: &mut Conn,
+    ids: &[JobId],
+) -> Result<Vec<(JobId, CertificateId)>, Error> {
+    #[derive(QueryableByName)]
+    struct Marked {
+        #[diesel(sql_type = Text)]
+        id: String,
+        #[diesel(sql_type = Text)]
+        certificate_id: String,
+    }
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = |named: &str| {
+        format!(
+            "UPDATE jobs SET last_error = $2 WHERE id {named} AND status = 'AwaitingCSR' AND certificate_id IS NOT NULL \
+                AND NOT EXISTS (SELECT 1 FROM certificate_target_mappings AS m JOIN deployment_targets AS t ON t.id = m.target_id \
+                    WHERE m.certificate_id = jobs.certificate_id AND t.retired_at IS NULL) RETURNING id, certificate_id"
+        )
+    };
+    let sql = match conn {
+        Conn::Postgres(_) => sql("= ANY ($1)"),
+        Conn::Sqlite(_) => sql("IN (SELECT value FROM json_each($1))").replace('$', "?"),
+    };
+    let ids = Texts(ids.iter().map(ToString::to_string).collect());
+    let rows: Vec<Marked> = on_conn!(conn, c => diesel::sql_query(sql)
+        .bind::<TextList, _>(&ids)
+        .bind::<Text, _>(NO_AGENT)
+        .load(c)
+        .await)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            (
+                JobId::from_stored(row.id),
+                CertificateId::from_stored(row.certificate_id),
+            )
+        })
+        .collect())
+}
+
+/// Whether a certificate is mapped to no target that is in use, so that its renewals are offered to no agent.
+///
+/// # Errors
+/// What the database says.
+pub async fn is_unoffered(conn: &mut Conn, certificate: &CertificateId) -> Result<bool, Error> {
+    let mapped = certificate_target_mappings::table
+        .inner_join(deployment_targets::table)
+        .filter(certificate_target_mappings::certificate_id.eq(certificate.as_str()))
+        .filter(deployment_targets::retired_at.is_null());
+    let count: i64 = on_conn!(conn, c => mapped.count().get_result(c).await)?;
+    Ok(count == 0)
+}
+
+/// What it means that an agent gives a renewal up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CsrRefusal {
+    /// Whether it had not given it up before.
+    pub is_new: bool,
+    /// Whether another agent that was heard of lately is still offered it.
+    pub others_remain: bool,
+}
+
+/// Notes that an agent gives a renewal up. To be called with the job locked, so that the last two do not both take the other for
+/// still there.
+///
+/// # Errors
+/// What the database says.
+pub async fn refuse_csr(
+    conn: &mut Conn,
+    job: &Job,
+    agent: &AgentId,
+    now: Timestamp,
+) -> Result<CsrRefusal, Error> {
+    let row = (
+        csr_refusals::job_id.eq(job.id.as_str()),
+        csr_refusals::agent_id.eq(agent.as_str()),
+        csr_refusals::created_at.eq(At(now)),
+    );
+    let noted = on_conn!(conn, c => diesel::insert_into(csr_refusals::table).values(row).on_conflict_do_nothing().execute(c).await)?;
+    let Some(certificate) = &job.certificate_id else {
+        return Ok(CsrRefusal {
+            is_new: noted > 0,
+            others_remain: false,
+        });
+    };
+    let given_up = csr_refusals::table
+        .filter(csr_refusals::job_id.eq(job.id.as_str()))
+        .filter(csr_refusals::agent_id.eq(agents::id));
+    let offered = certificate_target_mappings::table
+        .inner_join(deployment_targets::table)
+        .inner_join(agents::table.on(agents::id.eq(deployment_targets::agent_id)))
+        .filter(certificate_target_mappings::certificate_id.eq(certificate.as_str()))
+        .filter(deployment_targets::retired_at.is_null())
+        .filter(agents::retired_at.is_null())
+        // Waiting for one that fell silent would only delay the next try, for which all are asked again.
+        .filter(agents::last_heartbeat_at.gt(At(now - DEPLOYABLE_WITHIN)))
+        .filter(diesel::dsl::not(diesel::dsl::exists(given_up)));
+    let targets: i64 = on_conn!(conn, c => offered.count().get_result(c).await)?;
+    Ok(CsrRefusal {
+        is_new: noted > 0,
+        others_remain: targets > 0,
+    })
+}
+
 /// Fails a renewal whose request an agent could not make, and counts the attempt, which handing it out did not; false when it no
 /// longer waits for a request.
 ///
@@ -225,6 +345,7 @@ pub async fn give_up_csr(
         ))
         .execute(c)
         .await)?;
+    counters::add_jobs(conn, 0, changed).await?;
     Ok(changed == 1)
 }
 

@@ -16,10 +16,26 @@ use diesel_async::RunQueryDsl;
 
 use super::{COLUMNS, JobRow};
 use crate::{
-    Conn, Error,
+    Conn, Error, counters,
     db::dialect,
-    types::{At, UtcTimestamp},
+    types::{At, UtcTimestamp, time},
 };
+
+/// What a sweep returns of each row; the casts give both databases the same type.
+macro_rules! swept {
+    () => {
+        " RETURNING id, type AS kind, certificate_id, status, CAST(attempts AS BIGINT) AS attempts, \
+            CAST(max_attempts AS BIGINT) AS max_attempts, started_at, next_attempt_at"
+    };
+}
+
+/// The agent a deployment goes to by now: its target may have moved to another one since.
+macro_rules! present_agent {
+    () => {
+        "CASE WHEN type = 'Deployment' THEN COALESCE((SELECT t.agent_id FROM deployment_targets t WHERE t.id = jobs.target_id), agent_id) \
+            ELSE agent_id END"
+    };
+}
 
 /// A job with the token that proves who holds it.
 #[derive(Debug, Clone, PartialEq)]
@@ -147,15 +163,21 @@ pub async fn still_held(conn: &mut Conn, claimed: &[(JobId, i64)]) -> Result<Vec
 ///
 /// # Errors
 /// What the database says.
-pub async fn release(conn: &mut Conn, owner: &str, now: Timestamp) -> Result<usize, Error> {
+pub async fn release(conn: &mut Conn, owner: &str, now: Timestamp) -> Result<Vec<Swept>, Error> {
     let sql = dialect(
         conn,
-        "UPDATE jobs SET status = 'Pending', attempts = attempts - 1, status_changed_at = $1, lease_owner = NULL, \
-            lease_expires_at = NULL WHERE status = 'Running' AND lease_owner = $2",
+        concat!(
+            "UPDATE jobs SET status = 'Pending', attempts = attempts - 1, status_changed_at = $1, lease_owner = NULL, \
+                lease_expires_at = NULL WHERE status = 'Running' AND lease_owner = $2",
+            swept!()
+        ),
     );
-    Ok(
-        on_conn!(conn, c => diesel::sql_query(sql).bind::<UtcTimestamp, _>(At(now)).bind::<Text, _>(owner).execute(c).await)?,
-    )
+    let rows: Vec<SweptRow> = on_conn!(conn, c => diesel::sql_query(sql)
+        .bind::<UtcTimestamp, _>(At(now))
+        .bind::<Text, _>(owner)
+        .load(c)
+        .await)?;
+    Ok(rows.into_iter().map(Into::into).collect())
 }
 
 /// A job whose state a sweep changed.
@@ -163,6 +185,8 @@ pub async fn release(conn: &mut Conn, owner: &str, now: Timestamp) -> Result<usi
 pub struct Swept {
     /// The job.
     pub id: JobId,
+    /// What it does, as it is stored.
+    pub kind: String,
     /// Its certificate.
     pub certificate_id: Option<CertificateId>,
     /// The state it is in now.
@@ -171,12 +195,26 @@ pub struct Swept {
     pub attempts: i64,
     /// How often it may be.
     pub max_attempts: i64,
+    /// When it was last started.
+    pub started_at: Option<Timestamp>,
+    /// When it is tried again after a failure.
+    pub next_attempt_at: Option<Timestamp>,
+}
+
+impl Swept {
+    /// Whether it failed and is not tried again.
+    #[must_use]
+    pub fn failed_for_good(&self) -> bool {
+        self.status == "Failed" && self.next_attempt_at.is_none()
+    }
 }
 
 #[derive(QueryableByName)]
 struct SweptRow {
     #[diesel(sql_type = Text)]
     id: String,
+    #[diesel(sql_type = Text)]
+    kind: String,
     #[diesel(sql_type = Nullable<Text>)]
     certificate_id: Option<String>,
     #[diesel(sql_type = Text)]
@@ -185,33 +223,33 @@ struct SweptRow {
     attempts: i64,
     #[diesel(sql_type = BigInt)]
     max_attempts: i64,
+    #[diesel(sql_type = Nullable<UtcTimestamp>)]
+    started_at: Option<At>,
+    #[diesel(sql_type = Nullable<UtcTimestamp>)]
+    next_attempt_at: Option<At>,
 }
 
 impl From<SweptRow> for Swept {
     fn from(row: SweptRow) -> Self {
         Self {
             id: JobId::from_stored(row.id),
+            kind: row.kind,
             certificate_id: row.certificate_id.map(CertificateId::from_stored),
             status: row.status,
             attempts: row.attempts,
             max_attempts: row.max_attempts,
+            started_at: time(row.started_at),
+            next_attempt_at: time(row.next_attempt_at),
         }
     }
 }
 
-/// What a sweep returns of each row; the casts give both databases the same type.
-macro_rules! swept {
-    () => {
-        " RETURNING id, certificate_id, status, CAST(attempts AS BIGINT) AS attempts, CAST(max_attempts AS BIGINT) AS max_attempts"
-    };
-}
-
-/// The agent a deployment goes to by now: its target may have moved to another one since.
-macro_rules! present_agent {
-    () => {
-        "CASE WHEN type = 'Deployment' THEN COALESCE((SELECT t.agent_id FROM deployment_targets t WHERE t.id = jobs.target_id), agent_id) \
-            ELSE agent_id END"
-    };
+/// Counts those of a sweep that failed, and hands all of them on.
+async fn counted(conn: &mut Conn, rows: Vec<SweptRow>) -> Result<Vec<Swept>, Error> {
+    let swept: Vec<Swept> = rows.into_iter().map(Into::into).collect();
+    let failed = swept.iter().filter(|one| one.status == "Failed").count();
+    counters::add_jobs(conn, 0, failed).await?;
+    Ok(swept)
 }
 
 /// Takes running jobs from holders whose lease ran out: due again while attempts are left, failed otherwise.
@@ -234,7 +272,7 @@ pub async fn recover(conn: &mut Conn, now: Timestamp) -> Result<Vec<Swept>, Erro
     );
     let rows: Vec<SweptRow> =
         on_conn!(conn, c => diesel::sql_query(sql).bind::<UtcTimestamp, _>(At(now)).load(c).await)?;
-    Ok(rows.into_iter().map(Into::into).collect())
+    counted(conn, rows).await
 }
 
 /// What a look at failed jobs came to.
@@ -292,34 +330,62 @@ pub async fn retry_due(conn: &mut Conn, now: Timestamp) -> Result<Retried, Error
     })
 }
 
-/// Fails jobs that have waited in a state since before `since`, for good.
+/// Fails renewals for which no request has come since before `since`. The attempt counts, which handing them out did not; while
+/// any are left they are tried again from `retry_at` on, and wait afresh then (scheduler §5).
 ///
 /// # Errors
 /// What the database says.
-pub async fn expire_waiting(
+pub async fn expire_awaiting_csr(
     conn: &mut Conn,
-    state: &'static str,
-    reason: &'static str,
+    since: Timestamp,
+    retry_at: Timestamp,
+    now: Timestamp,
+) -> Result<Vec<Swept>, Error> {
+    let sql = dialect(
+        conn,
+        concat!(
+            // The arm that is never taken tells PostgreSQL that $2 is a time.
+            "UPDATE jobs SET status = 'Failed', last_error = 'csr_timeout', status_changed_at = $1, completed_at = $1, \
+                attempts = attempts + 1, \
+                next_attempt_at = CASE WHEN attempts + 1 < max_attempts THEN $2 WHEN attempts IS NULL THEN completed_at END \
+             WHERE status = 'AwaitingCSR' AND status_changed_at < $3",
+            swept!()
+        ),
+    );
+    let rows: Vec<SweptRow> = on_conn!(conn, c => diesel::sql_query(sql)
+        .bind::<UtcTimestamp, _>(At(now))
+        .bind::<UtcTimestamp, _>(At(retry_at))
+        .bind::<UtcTimestamp, _>(At(since))
+        .load(c)
+        .await)?;
+    counted(conn, rows).await
+}
+
+/// Fails jobs that nobody has approved since before `since`. They have no attempt left, so that nothing leads them past the
+/// gate.
+///
+/// # Errors
+/// What the database says.
+pub async fn expire_awaiting_approval(
+    conn: &mut Conn,
     since: Timestamp,
     now: Timestamp,
 ) -> Result<Vec<Swept>, Error> {
     let sql = dialect(
         conn,
         concat!(
-            "UPDATE jobs SET status = 'Failed', last_error = $1, status_changed_at = $2, completed_at = $2, next_attempt_at = NULL, \
-                attempts = CASE WHEN attempts < max_attempts THEN max_attempts ELSE attempts END \
-             WHERE status = $3 AND status_changed_at < $4",
+            "UPDATE jobs SET status = 'Failed', last_error = 'approval_timeout', status_changed_at = $1, completed_at = $1, \
+                next_attempt_at = NULL, attempts = CASE WHEN attempts < max_attempts THEN max_attempts ELSE attempts END \
+             WHERE status = 'AwaitingApproval' AND status_changed_at < $2",
             swept!()
         ),
     );
     let rows: Vec<SweptRow> = on_conn!(conn, c => diesel::sql_query(sql)
-        .bind::<Text, _>(reason)
         .bind::<UtcTimestamp, _>(At(now))
-        .bind::<Text, _>(state)
         .bind::<UtcTimestamp, _>(At(since))
         .load(c)
         .await)?;
-    Ok(rows.into_iter().map(Into::into).collect())
+    counted(conn, rows).await
 }
 
 /// Fails deployments that an agent runs which has not been heard of since `since`; they are tried again from `retry_at` on.
@@ -348,5 +414,5 @@ pub async fn reap_of_silent_agents(
         .bind::<UtcTimestamp, _>(At(since))
         .load(c)
         .await)?;
-    Ok(rows.into_iter().map(Into::into).collect())
+    counted(conn, rows).await
 }

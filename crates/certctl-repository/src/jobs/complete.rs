@@ -10,7 +10,7 @@ use diesel_async::RunQueryDsl;
 use serde_json::{Value, json};
 
 use crate::{
-    Conn, Error, revocations,
+    Conn, Error, counters, revocations,
     schema::certificate_versions,
     types::{At, Json, JsonDoc, UtcTimestamp},
 };
@@ -174,6 +174,7 @@ pub async fn complete(
     .await?;
     update_certificates(conn, &held, now).await?;
     delete_intents(conn, &held).await?;
+    counters::add_jobs(conn, held.len(), 0).await?;
     Ok(held.into_iter().map(|one| one.job_id.clone()).collect())
 }
 
@@ -281,19 +282,21 @@ pub async fn fail(
          WHERE jobs.id = b.job_id AND jobs.lease_token = b.token AND jobs.status = 'Running' RETURNING id",
     );
     let rows: Vec<IdRow> = on_conn!(conn, c => diesel::sql_query(sql).bind::<JsonDoc, _>(&batch.rows).bind::<UtcTimestamp, _>(At(now)).load(c).await)?;
+    counters::add_jobs(conn, 0, rows.len()).await?;
     Ok(rows
         .into_iter()
         .map(|row| JobId::from_stored(row.id))
         .collect())
 }
 
-/// Hands claimed renewals to the agents that must make the keys; the attempt is not counted, since nothing was tried.
+/// Hands claimed renewals to the agents that must make the keys; the attempt is not counted, since nothing was tried. They wait
+/// from now on, and agents that gave an earlier try up are asked again.
 ///
 /// # Errors
 /// What the database says.
 pub async fn await_csr(
     conn: &mut Conn,
-    handed: &[(JobId, i64, Option<&'static str>)],
+    handed: &[(JobId, i64)],
     now: Timestamp,
 ) -> Result<Vec<JobId>, Error> {
     if handed.is_empty() {
@@ -301,24 +304,35 @@ pub async fn await_csr(
     }
     let rows = handed
         .iter()
-        .map(|(id, token, hint)| json!({"job_id": id.as_str(), "token": token, "hint": hint}))
+        .map(|(id, token)| json!({"job_id": id.as_str(), "token": token}))
         .collect();
-    let batch = Batch::new(
-        conn,
-        &[("job_id", "text"), ("token", "bigint"), ("hint", "text")],
-        rows,
-    );
+    let batch = Batch::new(conn, &[("job_id", "text"), ("token", "bigint")], rows);
     let sql = batch.statement(
         conn,
-        "UPDATE jobs SET status = 'AwaitingCSR', attempts = attempts - 1, last_error = b.hint, status_changed_at = $2, \
+        "UPDATE jobs SET status = 'AwaitingCSR', attempts = attempts - 1, last_error = NULL, status_changed_at = $2, \
             lease_owner = NULL, lease_expires_at = NULL FROM {batch} \
          WHERE jobs.id = b.job_id AND jobs.lease_token = b.token AND jobs.status = 'Running' RETURNING id",
     );
     let rows: Vec<IdRow> = on_conn!(conn, c => diesel::sql_query(sql).bind::<JsonDoc, _>(&batch.rows).bind::<UtcTimestamp, _>(At(now)).load(c).await)?;
+    forget_refusals(conn, &rows).await?;
     Ok(rows
         .into_iter()
         .map(|row| JobId::from_stored(row.id))
         .collect())
+}
+
+/// Of a try that is over nobody has given anything up.
+async fn forget_refusals(conn: &mut Conn, jobs: &[IdRow]) -> Result<(), Error> {
+    use diesel::{ExpressionMethods as _, QueryDsl as _};
+
+    use crate::schema::csr_refusals;
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<&str> = jobs.iter().map(|row| row.id.as_str()).collect();
+    let rows = csr_refusals::table.filter(csr_refusals::job_id.eq_any(&ids));
+    on_conn!(conn, c => RunQueryDsl::execute(diesel::delete(rows), c).await)?;
+    Ok(())
 }
 
 /// Marks certificates as failed whose renewals failed for good and that have no other renewal under way.

@@ -16,7 +16,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use crate::{
-    Conn, Error,
+    Conn, Error, counters,
     schema::jobs,
     types::{At, at, time},
 };
@@ -86,6 +86,7 @@ async fn fail_unreadable(
         ))
         .execute(c)
         .await)?;
+    counters::add_jobs(conn, 0, 1).await?;
     match &row.certificate_id {
         Some(id) => {
             complete::fail_certificates(conn, &[CertificateId::from_stored(id.clone())], now).await
@@ -196,6 +197,19 @@ pub async fn find(conn: &mut Conn, id: &JobId) -> Result<Job, Error> {
     row.try_into()
 }
 
+/// Reads a job and keeps others from changing it until the transaction ends.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is none.
+pub async fn find_for_update(conn: &mut Conn, id: &JobId) -> Result<Job, Error> {
+    let row: JobRow = on_conn!(conn,
+        pg c => jobs::table.find(id.as_str()).select(JobRow::as_select()).for_update().first(c).await,
+        // The one writer of SQLite has the whole database to itself.
+        sqlite c => jobs::table.find(id.as_str()).select(JobRow::as_select()).first(c).await,
+    )?;
+    row.try_into()
+}
+
 /// What to list.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct JobFilter {
@@ -303,6 +317,11 @@ pub async fn change(conn: &mut Conn, change: &JobChange<'_>) -> Result<bool, Err
         ))
         .execute(c)
         .await)?;
+    if changed == 1 {
+        let completed = usize::from(change.to == JobStatus::Completed);
+        let failed = usize::from(change.to == JobStatus::Failed);
+        counters::add_jobs(conn, completed, failed).await?;
+    }
     Ok(changed == 1)
 }
 

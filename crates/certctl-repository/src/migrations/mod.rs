@@ -59,6 +59,7 @@ macro_rules! embedded_in {
             "0001_initial.up.sql",
             "0003_revocation_status.up.sql",
             "0004_notifications.up.sql",
+            "0005_policies_and_approvals.up.sql",
             "0009_limits.up.sql",
         )
     };

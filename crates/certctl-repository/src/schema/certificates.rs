@@ -152,5 +152,6 @@ diesel::table! {
         message -> Text,
         severity -> Text,
         created_at -> UtcTimestamp,
+        resolved_at -> Nullable<UtcTimestamp>,
     }
 }

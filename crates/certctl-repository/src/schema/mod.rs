@@ -45,6 +45,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     policy_violations,
     jobs,
     issuance_intents,
+    csr_refusals,
+    counters,
     issuance_approval_requests,
     notification_events,
     scheduler_leases,

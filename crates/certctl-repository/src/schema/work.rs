@@ -108,3 +108,25 @@ diesel::table! {
         created_at -> UtcTimestamp,
     }
 }
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Binary, Bool, Integer, Nullable, Text};
+    use crate::types::{JsonDoc, TextList, UtcTimestamp};
+
+    csr_refusals (job_id, agent_id) {
+        job_id -> Text,
+        agent_id -> Text,
+        created_at -> UtcTimestamp,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Binary, Bool, Integer, Nullable, Text};
+    use crate::types::{JsonDoc, TextList, UtcTimestamp};
+
+    counters (name, slot) {
+        name -> Text,
+        slot -> Integer,
+        value -> BigInt,
+    }
+}

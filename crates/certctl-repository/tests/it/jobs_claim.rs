@@ -117,7 +117,7 @@ db_tests! {
         insert(&db, &[validation("job-1", &basics.certificate)]).await;
         for expected in 1..=3 {
             assert_eq!(claim(&db, "w1", 1, SECOND).await, [("job-1".to_owned(), expected)]);
-            assert_eq!(tx!(db, conn => claim::release(conn, "w1", START).await).unwrap(), 1);
+            assert_eq!(tx!(db, conn => claim::release(conn, "w1", START).await).unwrap().len(), 1);
         }
         // A shutdown is no attempt.
         let found = job(&db, "job-1").await;
@@ -136,9 +136,9 @@ db_tests! {
         assert_eq!(tx!(db, conn => claim::extend_leases(conn, "w1", &both, LEASE, late).await).unwrap(), 1);
         let lost = tx!(db, conn => claim::recover(conn, late + SECOND).await).unwrap();
         assert_eq!(lost.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["job-2"]);
-        assert_eq!(tx!(db, conn => claim::release(conn, "w2", late).await).unwrap(), 0);
+        assert_eq!(tx!(db, conn => claim::release(conn, "w2", late).await).unwrap().len(), 0);
         assert_eq!(tx!(db, conn => claim::extend_leases(conn, "w2", &both, LEASE, late).await).unwrap(), 0);
-        assert_eq!(tx!(db, conn => claim::release(conn, "w1", late).await).unwrap(), 1);
+        assert_eq!(tx!(db, conn => claim::release(conn, "w1", late).await).unwrap().len(), 1);
     }
 
     async fn a_claim_that_is_rolled_back_took_nothing(db: TestDb) {

@@ -106,7 +106,7 @@ db_tests! {
             assert!(complete(&db, std::slice::from_ref(&old), late).await.unwrap().is_empty(), "{round}");
             let failure = Failure { job_id: old.job_id.clone(), token: old.token, error: "late".into(), next_attempt_at: None };
             assert!(tx!(db, conn => complete::fail(conn, std::slice::from_ref(&failure), late).await).unwrap().is_empty());
-            let handed = [(old.job_id.clone(), old.token, None)];
+            let handed = [(old.job_id.clone(), old.token)];
             assert!(tx!(db, conn => complete::await_csr(conn, &handed, late).await).unwrap().is_empty());
             if round == 0 {
                 let again = tx!(db, conn => claim::claim(conn, "w2", LEASE, 1, late).await).unwrap();
@@ -203,12 +203,12 @@ db_tests! {
     async fn a_renewal_is_handed_to_an_agent_without_counting_the_attempt(db: TestDb) {
         let basics = db.seed_basics().await;
         let one = renewing(&db, &basics, "a", "a1").await;
-        let handed = [(one.job_id.clone(), one.token, Some("no agent-bound target"))];
+        let handed = [(one.job_id.clone(), one.token)];
         let done = tx!(db, conn => complete::await_csr(conn, &handed, START + LEASE).await).unwrap();
         assert_eq!(done, [one.job_id]);
         let found = job(&db, "job-a").await;
         assert_eq!((found.status, found.attempts, found.status_changed_at), (JobStatus::AwaitingCsr, 0, START + LEASE));
-        assert_eq!(found.last_error.as_deref(), Some("no agent-bound target"));
+        assert_eq!(found.last_error, None);
         assert!(tx!(db, conn => complete::await_csr(conn, &[], START).await).unwrap().is_empty());
     }
 

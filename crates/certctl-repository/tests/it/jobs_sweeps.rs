@@ -122,7 +122,7 @@ db_tests! {
         }
     }
 
-    async fn jobs_that_wait_too_long_fail_for_good(db: TestDb) {
+    async fn jobs_that_wait_too_long_fail(db: TestDb) {
         let basics = db.seed_basics().await;
         let new = ["job-csr", "job-new", "job-approval"].map(|id| validation(id, &basics.certificate));
         insert(&db, &new).await;
@@ -135,13 +135,22 @@ db_tests! {
         };
         assert!(tx!(db, conn => certctl_repository::jobs::change(conn, &handed).await).unwrap());
         let (since, now) = (START + HOUR, START + 25 * HOUR);
-        let swept = tx!(db, conn => claim::expire_waiting(conn, "AwaitingCSR", "csr_timeout", since, now).await).unwrap();
-        assert_eq!(ids(&swept), ["job-csr"]);
-        let found = job(&db, "job-csr").await;
-        assert_eq!((found.status, found.last_error.as_deref(), found.completed_at), (JobStatus::Failed, Some("csr_timeout"), Some(now)));
-        assert!(retry(&db, now + 1000 * HOUR).await.is_empty());
-        let swept = tx!(db, conn => claim::expire_waiting(conn, "AwaitingApproval", "approval_timeout", since, now).await).unwrap();
+        for attempt in 1..=3 {
+            let swept = tx!(db, conn => claim::expire_awaiting_csr(conn, since, now + HOUR, now).await).unwrap();
+            assert_eq!(ids(&swept), ["job-csr"]);
+            assert_eq!(swept[0].failed_for_good(), attempt == 3);
+            let found = job(&db, "job-csr").await;
+            assert_eq!((found.status, found.last_error.as_deref(), found.completed_at), (JobStatus::Failed, Some("csr_timeout"), Some(now)));
+            assert_eq!((found.attempts, found.next_attempt_at), (attempt, (attempt < 3).then_some(now + HOUR)), "{attempt}");
+            assert_eq!(retry(&db, now + HOUR).await.len(), usize::from(attempt < 3));
+            if attempt < 3 {
+                set(&db, "job-csr", "status = 'AwaitingCSR', status_changed_at = created_at").await;
+            }
+        }
+        let swept = tx!(db, conn => claim::expire_awaiting_approval(conn, since, now).await).unwrap();
         assert_eq!(ids(&swept), ["job-approval"]);
+        assert!(swept[0].failed_for_good());
+        assert!(retry(&db, now + 1000 * HOUR).await.is_empty());
         assert_eq!(job(&db, "job-new").await.status, JobStatus::AwaitingCsr);
     }
 

@@ -28,6 +28,7 @@ mod audit;
 mod certificates;
 mod certificates_lists;
 mod changes;
+mod counters;
 mod issuance;
 mod jobs;
 mod jobs_agent;

@@ -274,7 +274,8 @@ db_tests! {
         check!(db, "claim", conn => claim::claim(conn, "w", Duration::from_secs(300), 100, now).await);
         check!(db, "recover", conn => claim::recover(conn, now).await);
         check!(db, "retry due", conn => claim::retry_due(conn, now).await);
-        check!(db, "expire waiting", conn => claim::expire_waiting(conn, "AwaitingCSR", "csr_timeout", START, now).await);
+        check!(db, "expire awaiting csr", conn => claim::expire_awaiting_csr(conn, START, now, now).await);
+        check!(db, "expire awaiting approval", conn => claim::expire_awaiting_approval(conn, START, now).await);
         check!(db, "poll: has", conn => agent::has_deployments(conn, &one, now).await);
         check!(db, "poll: claim", conn => agent::claim_deployments(conn, &one, 100, now).await);
         check!(db, "poll: awaiting csr", conn => agent::awaiting_csr(conn, &one, 100).await);

@@ -237,10 +237,12 @@ db_tests! {
         for (id, status) in [("ne-1", "dead"), ("ne-2", "failed")] {
             db.execute(&format!("INSERT INTO notification_events (id, type, message, status) VALUES ('{id}', 'Revocation', 'x', '{status}')")).await.unwrap();
         }
+        // Those that ended are told by their totals, whatever became of their rows.
+        tx!(db, conn => certctl_repository::counters::add_jobs(conn, 12, 11).await).unwrap();
         let counted = metrics::counts(reader!(db), START).await.unwrap();
         assert_eq!(counted, Counts {
             certificates: 6, active: 3, expiring_soon: 1, expired: 2, revoked: 1, agents: 6, agents_online: 1,
-            jobs_pending: 4, jobs_completed: 2, jobs_failed: 1, notifications_dead: 1,
+            jobs_pending: 4, jobs_completed: 12, jobs_failed: 11, notifications_dead: 1,
         });
     }
 }

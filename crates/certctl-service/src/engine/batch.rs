@@ -1,6 +1,9 @@
 //! One batch of claimed jobs on its way: read, prepare, record, sign, store.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use certctl_domain::{
     access::Actor,
@@ -31,8 +34,10 @@ use serde_json::json;
 
 use super::{Pass, ended, prepare, sign};
 use crate::{
-    Error, Services, notifications as told,
-    renewals::{deployment, jitter, retry_interval},
+    Error, Services,
+    metrics::{RunEnd, observe_run},
+    notifications as told,
+    renewals::{deployment, jitter, retry_interval, warn_unoffered},
     services::event,
 };
 
@@ -68,8 +73,13 @@ pub(super) struct Prepared {
 /// A job that ends badly.
 pub(super) struct Failed {
     pub(super) claimed: ClaimedJob,
+    /// Why, in words of our own.
     pub(super) problem: String,
+    /// Why, in the words of others; for the log only.
+    pub(super) cause: Option<String>,
     pub(super) retryable: bool,
+    /// How long whoever refused it asks to be left alone.
+    pub(super) retry_after: Option<Duration>,
 }
 
 impl Failed {
@@ -78,17 +88,38 @@ impl Failed {
         Self {
             claimed,
             problem: problem.into(),
+            cause: None,
             retryable: false,
+            retry_after: None,
+        }
+    }
+
+    /// One that may go well the next time.
+    pub(super) fn retryable(claimed: ClaimedJob, problem: impl Into<String>) -> Self {
+        Self {
+            retryable: true,
+            ..Self::permanent(claimed, problem)
+        }
+    }
+
+    /// With what the log is to say of it.
+    pub(super) fn because(self, cause: String) -> Self {
+        Self {
+            cause: Some(cause),
+            ..self
         }
     }
 }
+
+/// The longest an issuer's wish to be left alone is heeded.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// What a batch comes to.
 #[derive(Default)]
 pub(super) struct Outcome {
     pub(super) issued: Vec<(Prepared, IssuedCertificate)>,
     pub(super) failed: Vec<Failed>,
-    pub(super) handed: Vec<(JobId, i64, Option<&'static str>)>,
+    pub(super) handed: Vec<(JobId, i64)>,
 }
 
 /// Works a batch off.
@@ -224,9 +255,9 @@ async fn store_together(
         .iter()
         .map(|one| failure(context, one, now))
         .collect();
-    let pass = transaction!(services.db, "complete jobs", conn => {
+    let stored = transaction!(services.db, "complete jobs", conn => {
         let done = complete::complete(conn, &completions, now).await?;
-        let done: std::collections::HashSet<&JobId> = done.iter().collect();
+        let done: HashSet<&JobId> = done.iter().collect();
         let held: Vec<&Completion> = completions.iter().filter(|one| done.contains(&one.job_id)).collect();
         let new: Vec<NewJob> = held.iter().flat_map(|one| follow_ups(context, one, now)).collect();
         let new = ended::still_wanted(conn, new).await?;
@@ -238,16 +269,46 @@ async fn store_together(
         complete::fail_certificates(conn, &exhausted, now).await?;
         ended::end_intents(conn, &Actor::system(), &exhausted, now).await?;
         let handed = complete::await_csr(conn, &outcome.handed, now).await?;
+        let unoffered = agent::mark_unoffered(conn, &handed).await?;
         let mut events: Vec<AuditEvent> = held.iter().map(|one| completed_event(one, now)).collect();
         events.extend(failures.iter().filter(|one| failed.contains(&one.job_id)).map(|one| failed_event(one, now)));
         events.extend(handed.iter().map(|id| handed_event(id, now)));
         audit_events::insert_all(conn, &events).await?;
         notifications::enqueue_all(conn, &notices(outcome, &held, &failures, &failed), now).await?;
-        Ok::<_, Error>(Pass { claimed: 0, completed: held.len(), failed: failed.len(), awaiting_csr: handed.len() })
-    })?;
+        let pass = Pass { claimed: 0, completed: held.len(), failed: failed.len(), awaiting_csr: handed.len() };
+        let held: HashSet<JobId> = held.into_iter().map(|one| one.job_id.clone()).collect();
+        Ok::<_, Error>((pass, held, failed, unoffered))
+    });
+    let (pass, held, failed, unoffered) = stored?;
     for one in &outcome.failed {
-        tracing::warn!(job.id = %one.claimed.job.id, error = %one.problem, retryable = one.retryable, "a job failed");
+        tracing::warn!(job.id = %one.claimed.job.id, error = %one.problem, cause = one.cause, retryable = one.retryable, "a job failed");
     }
+    for (one, _) in outcome
+        .issued
+        .iter()
+        .filter(|(one, _)| held.contains(&one.claimed.job.id))
+    {
+        let job = &one.claimed.job;
+        observe_run(
+            job.job_type.as_str(),
+            job.started_at,
+            RunEnd::Completed,
+            now,
+        );
+    }
+    for (one, failure) in outcome
+        .failed
+        .iter()
+        .zip(&failures)
+        .filter(|(_, failure)| failed.contains(&failure.job_id))
+    {
+        let (job, end) = (
+            &one.claimed.job,
+            RunEnd::failure(failure.next_attempt_at.is_some()),
+        );
+        observe_run(job.job_type.as_str(), job.started_at, end, now);
+    }
+    warn_unoffered(&unoffered);
     Ok(pass)
 }
 
@@ -319,7 +380,7 @@ fn notices(
 
 /// Certificates of jobs that failed for good, of those that were still this worker's to fail.
 fn exhausted(outcome: &Outcome, failures: &[Failure], failed: &[JobId]) -> Vec<CertificateId> {
-    let held: std::collections::HashSet<&JobId> = failed.iter().collect();
+    let held: HashSet<&JobId> = failed.iter().collect();
     outcome
         .failed
         .iter()
@@ -365,7 +426,10 @@ fn failure(context: &Context, one: &Failed, now: Timestamp) -> Failure {
         job_id: job.id.clone(),
         token: one.claimed.token,
         error: one.problem.chars().take(2000).collect(),
-        next_attempt_at: again.then(|| now + retry_delay(job.attempts, interval, jitter())),
+        next_attempt_at: again.then(|| {
+            let asked = one.retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
+            now + retry_delay(job.attempts, interval, jitter()).max(asked)
+        }),
     }
 }
 

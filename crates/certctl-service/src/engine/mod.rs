@@ -28,7 +28,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 pub(crate) use self::ended::end_intents;
-use crate::{Error, Services};
+use crate::{
+    Error, Services,
+    metrics::{RunEnd, observe_run},
+};
 
 /// What one pass of the processor did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -184,9 +187,13 @@ impl Services {
     /// [`Error::Unavailable`]; the leases then run out.
     pub async fn release_jobs(&self) -> Result<usize, Error> {
         let now = self.now();
-        transaction!(self.db, "release jobs", conn => {
+        let released = transaction!(self.db, "release jobs", conn => {
             Ok::<_, Error>(claim::release(conn, &self.config.instance, now).await?)
-        })
+        })?;
+        for one in &released {
+            observe_run(&one.kind, one.started_at, RunEnd::Released, now);
+        }
+        Ok(released.len())
     }
 }
 

@@ -61,32 +61,27 @@ pub(super) async fn prepare(
                 let problem = format!("the certificate is {}", certificate.status);
                 outcome.failed.push(Failed::permanent(claimed, problem));
             }
-            Some(intent) if request::is_stale(intent, now) => {
-                match renewed(services, intent, now) {
-                    Ok(fresh) => {
-                        stale.push(Unfinished {
-                            job_id: intent.job_id.clone(),
-                            certificate_id: certificate.id.clone(),
-                            issuer_id: intent.issuer_id.clone(),
-                            serial_number: intent.serial_number.clone(),
-                        });
-                        made.push((claimed, fresh));
-                    }
-                    Err(error) => outcome.failed.push(Failed {
-                        claimed,
-                        problem: ErrorChain(&error).to_string(),
-                        retryable: true,
-                    }),
+            Some(intent) if request::is_stale(intent, now) => match renewed(services, intent, now) {
+                Ok(fresh) => {
+                    stale.push(Unfinished {
+                        job_id: intent.job_id.clone(),
+                        certificate_id: certificate.id.clone(),
+                        issuer_id: intent.issuer_id.clone(),
+                        serial_number: intent.serial_number.clone(),
+                    });
+                    made.push((claimed, fresh));
                 }
-            }
+                Err(error) => outcome.failed.push(
+                    Failed::retryable(
+                        claimed,
+                        "the recorded key cannot be opened with the encryption key of this server",
+                    )
+                    .because(ErrorChain(&error).to_string()),
+                ),
+            },
             Some(intent) => ready.push((claimed, intent.clone())),
             None if services.config.keygen_mode == KeygenMode::Agent => {
-                let hint = (!context.deployments.contains_key(&certificate.id))
-                    .then_some("no agent-bound target");
-                if hint.is_some() {
-                    tracing::warn!(job.id = %claimed.job.id, certificate.id = %certificate.id, "no agent-bound target; an operator may submit a request");
-                }
-                outcome.handed.push((claimed.job.id, claimed.token, hint));
+                outcome.handed.push((claimed.job.id, claimed.token));
             }
             None => {
                 let profile = context.profile(certificate);

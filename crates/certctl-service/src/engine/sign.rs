@@ -38,20 +38,14 @@ pub(super) async fn sign(services: &Services, prepared: Vec<Prepared>, outcome: 
             Ok(_) => {
                 outcome.failed.extend(
                     part.into_iter()
-                        .map(|one| fail(one, "the issuer is disabled".to_owned(), true)),
+                        .map(|one| Failed::retryable(one.claimed, "the issuer is disabled")),
                 );
                 continue;
             }
             Err(error) => {
-                let retryable = match &error {
-                    ConnectError::Issuer(error) => error.is_retryable(),
-                    ConnectError::Row(error) => matches!(error, Error::Unavailable(_)),
-                };
-                let problem = ErrorChain(&error).to_string();
-                outcome.failed.extend(
-                    part.into_iter()
-                        .map(|one| fail(one, problem.clone(), retryable)),
-                );
+                outcome
+                    .failed
+                    .extend(part.into_iter().map(|one| unconnected(one, &error)));
                 continue;
             }
         };
@@ -100,22 +94,41 @@ fn collect(
         match answers.next() {
             Some(Ok(issued)) => outcome.issued.push((one, issued)),
             Some(Err(error)) => {
-                outcome
-                    .failed
-                    .push(fail(one, error.to_string(), error.is_retryable()));
+                outcome.failed.push(refused(one, &error));
             }
-            None => outcome
-                .failed
-                .push(fail(one, "the issuer did not answer".to_owned(), true)),
+            None => outcome.failed.push(Failed::retryable(
+                one.claimed,
+                "other: the issuer answered fewer requests than it was asked",
+            )),
         }
     }
 }
 
-fn fail(one: Prepared, problem: String, retryable: bool) -> Failed {
+/// What an issuer refused: its class and words of our own are on record, its own words in the log.
+fn refused(one: Prepared, error: &IssuerError) -> Failed {
     Failed {
         claimed: one.claimed,
-        problem,
-        retryable,
+        problem: error.summary().to_owned(),
+        cause: Some(error.to_string()),
+        retryable: error.is_retryable(),
+        retry_after: error.retry_after(),
+    }
+}
+
+/// What could not be asked for.
+fn unconnected(one: Prepared, error: &ConnectError) -> Failed {
+    match error {
+        ConnectError::Issuer(error) => refused(one, error),
+        ConnectError::Row(error) => {
+            let cause = ErrorChain(error).to_string();
+            let problem = "the issuer or its secrets could not be read";
+            let failed = if matches!(error, Error::Unavailable(_)) {
+                Failed::retryable(one.claimed, problem)
+            } else {
+                Failed::permanent(one.claimed, problem)
+            };
+            failed.because(cause)
+        }
     }
 }
 

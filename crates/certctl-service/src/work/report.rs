@@ -6,7 +6,6 @@ use certctl_domain::{
     id::AgentId,
     job::{Job, JobEvent, JobStatus, JobType, retry_delay},
     time::Timestamp,
-    validation::InvalidField,
 };
 use certctl_repository::{
     Conn, certificates,
@@ -18,6 +17,7 @@ use serde_json::{Value, json};
 use crate::{
     Error,
     engine::end_intents,
+    metrics::RunEnd,
     notifications as told,
     renewals::{jitter, retry_interval},
     services::{event, record},
@@ -81,7 +81,31 @@ pub(super) async fn next_try(
     Ok(Some(now + retry_delay(attempts, interval, jitter())))
 }
 
-/// Carries a report out; false when it says what is already so.
+/// Another agent may still make the request that this one cannot: the renewal waits on, and is offered to this one no more.
+async fn others_remain(
+    conn: &mut Conn,
+    actor: &Actor,
+    agent: &AgentId,
+    job: &Job,
+    problem: &str,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let details =
+        json!({"status": job.status.as_str(), "agent_id": agent.as_str(), "error": problem});
+    let resource = ("job", job.id.as_str());
+    let category = EventCategory::CertLifecycle;
+    let event = event(
+        actor,
+        category,
+        "job_status_reported",
+        resource,
+        details,
+        now,
+    );
+    record(conn, event).await
+}
+
+/// Carries a report out and tells how the run ended; none when it says what is already so.
 pub(super) async fn apply(
     conn: &mut Conn,
     actor: &Actor,
@@ -89,7 +113,7 @@ pub(super) async fn apply(
     job: &Job,
     said: &Said<'_>,
     now: Timestamp,
-) -> Result<bool, Error> {
+) -> Result<Option<RunEnd>, Error> {
     let Said {
         status,
         problem,
@@ -99,7 +123,7 @@ pub(super) async fn apply(
         if status == JobStatus::Running {
             agent::extend_lease(conn, &job.id, agent, now).await?;
         }
-        return Ok(false);
+        return Ok(None);
     }
     // The agent was slow but not gone: what it says of its work counts, as long as nobody else has taken it up.
     let seen = if was_taken_back(job, agent) {
@@ -111,6 +135,15 @@ pub(super) async fn apply(
     let to = seen
         .transition(event_of)
         .map_err(|refused| Error::Conflict(refused.to_string()))?;
+    if job.status == JobStatus::AwaitingCsr {
+        let refused = agent::refuse_csr(conn, job, agent, now).await?;
+        if refused.others_remain {
+            if refused.is_new {
+                others_remain(conn, actor, agent, job, problem, now).await?;
+            }
+            return Ok(None);
+        }
+    }
     let attempts = job.attempts + u32::from(job.status == JobStatus::AwaitingCsr);
     let again = match to {
         JobStatus::Failed => next_try(conn, job, attempts, now).await?,
@@ -135,10 +168,7 @@ pub(super) async fn apply(
             "the job changed at the same moment".to_owned(),
         ));
     }
-    if let Some(deploy) = deploy.filter(|deploy| deploy.is_object()) {
-        if deploy.to_string().len() > 16_384 {
-            return Err(InvalidField::new("deploy", "is larger than 16 KiB").into());
-        }
+    if let Some(deploy) = deploy {
         agent::set_deployment_result(conn, &job.id, deploy).await?;
     }
     let action = match (job.job_type, to) {
@@ -175,5 +205,8 @@ pub(super) async fn apply(
         jobs::complete::fail_certificates(conn, std::slice::from_ref(certificate), now).await?;
         end_intents(conn, actor, std::slice::from_ref(certificate), now).await?;
     }
-    Ok(true)
+    Ok(Some(match to {
+        JobStatus::Completed => RunEnd::Completed,
+        _ => RunEnd::failure(again.is_some()),
+    }))
 }

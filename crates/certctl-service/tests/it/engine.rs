@@ -122,7 +122,7 @@ db_tests! {
             assert_eq!(world.services.retry_jobs().await.unwrap(), usize::from(attempt < 3));
         }
         assert_eq!(world.status().await, "Failed");
-        assert_eq!(world.ended(&job).await, ("Failed", "the issuer could not be reached: no route".into()));
+        assert_eq!(world.ended(&job).await, ("Failed", "network: the issuer could not be reached".into()), "not in the words of a third party");
         world.ca.refuse(None);
         assert_eq!(world.work().await, Pass::default(), "nothing is tried for ever");
         // Somebody asks again: it is a job of its own.

@@ -26,4 +26,5 @@ mod revocations;
 mod support;
 mod targets;
 mod teams;
+mod totals;
 mod work;

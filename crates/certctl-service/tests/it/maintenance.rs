@@ -29,19 +29,39 @@ async fn beat(world: &World) {
 }
 
 db_tests! {
-    async fn a_request_that_never_comes_ends_the_renewal_for_good(db: TestDb) {
+    async fn a_request_that_never_comes_is_asked_for_again_until_the_attempts_are_used_up(db: TestDb) {
         let world = World::new(db).await;
         let job = world.renew(&world.ids.certificate).await;
-        world.clock.advance(24 * HOUR);
-        assert_eq!(timeouts(&world).await, (0, 0, 0), "not a moment early");
-        world.clock.advance(Duration::from_secs(1));
-        assert_eq!(timeouts(&world).await, (1, 0, 0));
-        assert_eq!(world.ended(&job).await, ("Failed", "csr_timeout".into()));
-        assert_eq!(world.status().await, "Failed");
+        for attempt in 1..=3_u32 {
+            // Each try waits a whole day of its own.
+            world.clock.advance(24 * HOUR);
+            assert_eq!(timeouts(&world).await, (0, 0, 0), "not a moment early");
+            world.clock.advance(Duration::from_secs(1));
+            assert_eq!(timeouts(&world).await, (1, 0, 0));
+            assert_eq!(world.ended(&job).await, ("Failed", "csr_timeout".into()));
+            assert_eq!(world.job(&job).await.attempts, attempt);
+            assert_eq!(outcome(world.hand_in(&csr()).await), "conflict");
+            assert_eq!(world.status().await, if attempt < 3 { "RenewalInProgress" } else { "Failed" });
+            world.clock.advance(HOUR);
+            assert_eq!(world.services.retry_jobs().await.unwrap(), usize::from(attempt < 3));
+            assert_eq!(world.work().await.awaiting_csr, usize::from(attempt < 3));
+        }
         world.clock.advance(24 * HOUR);
         assert_eq!((world.services.retry_jobs().await.unwrap(), timeouts(&world).await), (0, (0, 0, 0)));
-        assert_eq!(world.recorded("job_timeout").await, 1);
-        assert_eq!(outcome(world.hand_in(&csr()).await), "conflict");
+        assert_eq!(world.recorded("job_timeout").await, 3);
+    }
+
+    async fn a_request_that_comes_at_the_second_try_is_taken(db: TestDb) {
+        let world = World::new(db).await;
+        let job = world.renew(&world.ids.certificate).await;
+        world.clock.advance(25 * HOUR);
+        assert_eq!(timeouts(&world).await, (1, 0, 0));
+        world.clock.advance(HOUR);
+        assert_eq!(world.services.retry_jobs().await.unwrap(), 1);
+        assert_eq!(world.work().await.awaiting_csr, 1);
+        world.hand_in(&csr()).await.unwrap();
+        assert_eq!(world.work().await.completed, 1);
+        assert_eq!((world.ended(&job).await.0, world.status().await), ("Completed", "Active"));
     }
 
     async fn waiting_counts_from_when_the_state_was_entered(db: TestDb) {

@@ -61,6 +61,11 @@ db_tests! {
         assert_eq!(world.report(&job, &long).await, "invalid error");
         let large = JobReport { deploy: Some(json!({"metadata": "m".repeat(17_000)})), ..says("Completed") };
         assert_eq!(world.report(&job, &large).await, "invalid deploy");
+        let deep = (0..20).fold(json!({}), |inner, _| json!({"in": inner}));
+        for unfit in [json!({"outcome": "deployed\0"}), json!({"metadata": {"a\0": 1}}), json!(["deployed"]), deep] {
+            let report = JobReport { deploy: Some(unfit.clone()), ..says("Completed") };
+            assert_eq!(world.report(&job, &report).await, "invalid deploy", "{unfit}");
+        }
         assert_eq!(world.ended(&job).await.0, "Running", "nothing half done");
         assert_eq!(world.report(&job, &says("Running")).await, "ok");
         let done = JobReport { deploy: Some(json!({"outcome": "deployed", "idempotent": false})), ..says("Completed") };

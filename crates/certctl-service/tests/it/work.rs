@@ -1,12 +1,12 @@
 use std::collections::BTreeSet;
 
 use certctl_domain::{
-    access::{ActorType, SeededRole},
+    access::{Actor, ActorType, SeededRole},
     key::{AllowedKey, KeyAlgorithm, KeySpec},
     target::TargetType,
 };
 use certctl_pki::key::PrivateKey;
-use certctl_service::targets::TargetInput;
+use certctl_service::{targets::TargetInput, work::JobReport};
 use certctl_testkit::{TestDb, db_tests, entities};
 use serde_json::json;
 
@@ -227,7 +227,7 @@ db_tests! {
         let world = World::new(db).await;
         neighbour(&world).await;
         second(&world).await;
-        let submit = async |actor: &certctl_domain::access::Actor, agent: &str, certificate: Option<&str>, job: Option<&str>| {
+        let submit = async |actor: &Actor, agent: &str, certificate: Option<&str>, job: Option<&str>| {
             outcome(world.services.submit_csr(actor, &agent_id(agent), &csr(), certificate, job).await)
         };
         let (web, next) = (&world.agent, agent_actor("ag-next"));
@@ -257,5 +257,103 @@ db_tests! {
         assert_eq!(leaf.spki_der(), key.spki_der());
         let gone = world.services.submit_csr(&world.admin, &agent_id("ag-gone"), &csr(), None, None).await;
         assert_eq!(outcome(gone), "no agent");
+    }
+
+    async fn a_certificate_that_no_agent_is_offered_says_so_and_an_operator_may_hand_its_request_in(db: TestDb) {
+        let world = World::new(db).await;
+        neighbour(&world).await;
+        let lone = world.ids.certificate("mc-lone");
+        world.enter(&lone).await;
+        let job = world.renew(&lone.id).await;
+        assert_eq!(world.ended(&job).await, ("AwaitingCSR", "no agent-bound target".into()));
+        let mapped = world.renew(&world.ids.certificate).await;
+        assert_eq!(world.ended(&mapped).await, ("AwaitingCSR", String::new()));
+        let key = PrivateKey::generate(KeySpec::EcdsaP256).unwrap();
+        let request = csr_with(&key, "mc-lone.example.test");
+        let hand_in = async |actor: &Actor, agent: &str, csr: &str, job: &str| {
+            outcome(world.services.submit_csr(actor, &agent_id(agent), csr, None, Some(job)).await)
+        };
+        // An agent's key, and an ordinary key with the role of agents, work for their own targets only.
+        assert_eq!(hand_in(&world.agent, "ag-web", &request, job.as_str()).await, "not yours");
+        let old_agent = actor_of("old-agent", ActorType::ApiKey, SeededRole::Agent);
+        assert_eq!(hand_in(&old_agent, "ag-web", &request, job.as_str()).await, "not yours");
+        // Nor does an operator stand in for an agent that is asked itself.
+        assert_eq!(hand_in(&world.admin, "ag-next", &csr(), mapped.as_str()).await, "not yours");
+        assert_eq!(hand_in(&world.admin, "ag-next", &request, job.as_str()).await, "ok");
+        assert_eq!(world.ended(&job).await, ("Pending", String::new()));
+        assert_eq!(world.work().await.completed, 1);
+        assert_eq!(world.certificate(&lone.id).await.status.as_str(), "Active");
+    }
+
+    async fn the_scan_says_which_renewals_no_agent_is_offered(db: TestDb) {
+        let world = World::new(db).await;
+        for id in ["mc-lone", "mc-mapped"] {
+            let mut due = world.ids.certificate(id);
+            due.status = certctl_domain::certificate::CertificateStatus::Active;
+            due.expires_at = Some(world.now() + std::time::Duration::from_secs(86_400));
+            due.renew_at = Some(world.now());
+            if id == "mc-mapped" {
+                due.target_ids = vec![world.ids.target.clone()];
+            }
+            world.enter(&due).await;
+        }
+        assert_eq!(world.services.scan_renewals().await.unwrap().enqueued, 2);
+        let jobs = world.db.texts("SELECT certificate_id || ' ' || COALESCE(last_error, '-') AS value FROM jobs ORDER BY 1").await;
+        assert_eq!(jobs, ["mc-lone no agent-bound target", "mc-mapped -"]);
+    }
+
+    async fn a_renewal_of_several_agents_ends_when_the_last_of_them_gives_it_up(db: TestDb) {
+        let world = World::new(db).await;
+        neighbour(&world).await;
+        world.db.execute("INSERT INTO certificate_target_mappings (certificate_id, target_id) VALUES ('mc-web', 'tgt-next')").await.unwrap();
+        let job = world.renew(&world.ids.certificate).await;
+        let gives_up = async |id: &str| {
+            let report = JobReport { status: "Failed".into(), error: Some(format!("no entropy on {id}")), deploy: None };
+            outcome(world.services.report_job(&agent_actor(id), &agent_id(id), &job, &report).await)
+        };
+        let offered = async |id: &str| world.services.poll_work(&agent_actor(id), &agent_id(id)).await.unwrap().len();
+        assert_eq!((offered("ag-web").await, offered("ag-next").await), (1, 1));
+        assert_eq!((gives_up("ag-web").await, gives_up("ag-web").await), ("ok".into(), "ok".into()), "it repeats what it got no answer to");
+        assert_eq!(world.ended(&job).await.0, "AwaitingCSR");
+        assert_eq!((offered("ag-web").await, offered("ag-next").await), (0, 1));
+        assert_eq!(world.recorded("job_status_reported").await, 1);
+        assert_eq!(gives_up("ag-next").await, "ok");
+        assert_eq!((world.ended(&job).await, world.job(&job).await.attempts), (("Failed", "no entropy on ag-next".into()), 1));
+        // The next try is offered to both again, and the request of either counts.
+        world.clock.advance(std::time::Duration::from_secs(7200));
+        assert_eq!(world.services.retry_jobs().await.unwrap(), 1);
+        assert_eq!(world.work().await.awaiting_csr, 1);
+        assert_eq!((offered("ag-web").await, offered("ag-next").await), (1, 1));
+        world.hand_in(&csr()).await.unwrap();
+        assert_eq!(world.work().await.completed, 1);
+    }
+
+    async fn of_two_agents_that_give_up_at_once_one_is_the_last(db: TestDb) {
+        let world = World::new(db).await;
+        neighbour(&world).await;
+        world.db.execute("INSERT INTO certificate_target_mappings (certificate_id, target_id) VALUES ('mc-web', 'tgt-next')").await.unwrap();
+        let job = world.renew(&world.ids.certificate).await;
+        let giving_up: Vec<_> = ["ag-web", "ag-next"].into_iter().map(|id| {
+            let (services, job) = (world.services.clone(), job.clone());
+            tokio::spawn(async move {
+                let report = JobReport { status: "Failed".into(), ..JobReport::default() };
+                services.report_job(&agent_actor(id), &agent_id(id), &job, &report).await.unwrap();
+            })
+        }).collect();
+        for one in giving_up {
+            one.await.unwrap();
+        }
+        assert_eq!((world.ended(&job).await.0, world.job(&job).await.attempts), ("Failed", 1));
+    }
+
+    async fn nobody_waits_for_an_agent_that_fell_silent(db: TestDb) {
+        let world = World::new(db).await;
+        neighbour(&world).await;
+        world.db.execute("INSERT INTO certificate_target_mappings (certificate_id, target_id) VALUES ('mc-web', 'tgt-next')").await.unwrap();
+        world.db.execute("UPDATE agents SET last_heartbeat_at = NULL WHERE id = 'ag-next'").await.unwrap();
+        let job = world.renew(&world.ids.certificate).await;
+        let report = JobReport { status: "Failed".into(), error: Some("no entropy".into()), deploy: None };
+        world.services.report_job(&world.agent, &world.ids.agent, &job, &report).await.unwrap();
+        assert_eq!(world.ended(&job).await, ("Failed", "no entropy".into()), "it is tried again after its back-off, by both");
     }
 }

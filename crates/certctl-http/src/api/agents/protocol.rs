@@ -125,7 +125,7 @@ async fn report_job_status(
     let report = JobReport {
         status: body.status,
         error: body.error,
-        deploy: body.deploy,
+        deploy: body.deploy.map(serde_json::Value::Object),
     };
     state
         .services
@@ -286,6 +286,6 @@ struct ReportRequest {
     /// `Running`, `Completed` or `Failed`.
     status: String,
     error: Option<String>,
-    /// How the deployment went: outcome, rollback, idempotent, verify, `duration_ms`, metadata.
-    deploy: Option<serde_json::Value>,
+    /// How the deployment went: outcome, rollback, idempotent, verify, `duration_ms`, metadata; at most 16 KiB, 16 levels deep.
+    deploy: Option<serde_json::Map<String, serde_json::Value>>,
 }
