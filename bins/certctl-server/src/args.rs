@@ -14,6 +14,8 @@ pub(crate) enum Task {
     CheckConfig,
     /// Bring the database up to date.
     Migrate,
+    /// Seal what is stored anew, under the present key.
+    Reencrypt,
 }
 
 /// The command line.
@@ -35,6 +37,8 @@ impl Args {
             Task::CheckConfig
         } else if matches.get_flag("migrate-only") {
             Task::Migrate
+        } else if matches.get_flag("reencrypt") {
+            Task::Reencrypt
         } else {
             Task::Serve
         };
@@ -86,6 +90,7 @@ fn command() -> Command {
         .arg(config)
         .arg(switch("check-config", "Print the settings in force, secrets redacted, and end"))
         .arg(switch("migrate-only", "Bring the database up to date and end"))
+        .arg(switch("reencrypt", "Seal everything stored anew under CERTCTL_CONFIG_ENCRYPTION_KEY, also what older programs sealed, and end; may be interrupted and run again"))
         .args(settings)
 }
 

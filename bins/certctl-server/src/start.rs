@@ -28,7 +28,24 @@ pub(crate) fn run(args: Args) -> anyhow::Result<bool> {
         runtime.block_on(certctl_boot::migrate(&loaded.settings))?;
         return Ok(true);
     }
+    if args.task == Task::Reencrypt {
+        return Ok(runtime.block_on(reencrypt(&loaded.settings))?);
+    }
     runtime.block_on(serve(loaded, &logs))
+}
+
+/// One line for each part that is done; what was printed is stored.
+async fn reencrypt(settings: &Settings) -> Result<bool, certctl_boot::Error> {
+    let whole = certctl_boot::reencrypt(settings, &mut |step| println!("{step}")).await?;
+    println!(
+        "{}",
+        if whole {
+            "everything is sealed with the present key; CERTCTL_CONFIG_ENCRYPTION_KEY_PREVIOUS is no longer needed"
+        } else {
+            "some values cannot be opened and stay as they are; keep CERTCTL_CONFIG_ENCRYPTION_KEY_PREVIOUS"
+        }
+    );
+    Ok(whole)
 }
 
 /// Serves until a signal ends it; SIGHUP reads the server's certificate anew.

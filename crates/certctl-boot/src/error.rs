@@ -38,6 +38,15 @@ pub enum Error {
     /// The local CA gave the server no certificate.
     #[error("the local CA gave the server no certificate")]
     Identity(#[from] certctl_domain::ports::issuer::IssuerError),
+    /// What is stored cannot be opened with the configured encryption key.
+    #[error(transparent)]
+    Encryption(#[from] certctl_service::encryption::Error),
+    /// There is nothing to seal with.
+    #[error("CERTCTL_CONFIG_ENCRYPTION_KEY is not set, so there is no key to seal with")]
+    NoEncryptionKey,
+    /// The files of a local CA cannot be used.
+    #[error("the files of a local CA cannot be used")]
+    CaKey(#[source] certctl_domain::ports::issuer::IssuerError),
     /// A certificate or key that exists already cannot be read.
     #[error("the server's TLS certificate cannot be read")]
     Pki(#[from] certctl_pki::Error),

@@ -2,6 +2,7 @@
 
 mod authority;
 mod build_info;
+mod ca_keys;
 mod error;
 mod identity;
 mod running;
@@ -11,8 +12,11 @@ mod wiring;
 
 pub use error::Error;
 pub use running::Running;
-pub use server::{Server, Welcome, migrate};
+pub use server::{Server, Welcome, migrate, reencrypt};
 pub use telemetry::{Logs, start_logging, start_metrics};
+
+/// What a change of keys tells of itself.
+pub use certctl_service::encryption::Step;
 
 /// What tells the time, for programs that read settings before there is a server.
 pub use certctl_domain::time::{Clock, SystemClock};

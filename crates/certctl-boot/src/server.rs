@@ -1,6 +1,10 @@
 //! Building a server: migrated, wired and bound, with nothing serving yet.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use certctl_connectors::issuer::{
     Factory,
@@ -13,7 +17,11 @@ use certctl_domain::{
 use certctl_http::{App, AppState, Capabilities, tls::CertResolver};
 use certctl_pki::seal::Sealer;
 use certctl_repository::{Backend, Db, migrations};
-use certctl_service::{Services, config::Dependencies};
+use certctl_service::{
+    Services,
+    config::Dependencies,
+    encryption::{self, Step},
+};
 use certctl_settings::{DatabaseUrl, Settings};
 use certctl_telemetry::{Health, MetricsHandle};
 use tokio::net::TcpListener;
@@ -22,6 +30,7 @@ use crate::{
     Error, Logs, Running,
     authority::DatabaseCaStore,
     build_info::build_info,
+    ca_keys,
     identity::{Identity, OwnIdentity, at, lock, write_private},
     wiring,
 };
@@ -65,18 +74,9 @@ impl Server {
         let instance = instance()?;
         run_migrations(&settings, &instance).await?;
         let db = Db::open(&wiring::database(&settings))?;
-        let sealer = settings.encryption.key.as_ref().map(|key| {
-            Arc::new(Sealer::new(key).with_previous(settings.encryption.previous.as_ref()))
-        });
-        let store: Arc<dyn CaStore> = match db.backend() {
-            Backend::Sqlite => Arc::new(FileCaStore::new(&data_dir)),
-            Backend::Postgres if sealer.is_some() => Arc::new(DatabaseCaStore {
-                db: db.clone(),
-                clock: Arc::clone(&clock),
-            }),
-            // Without a key to seal it with, the CA stays on this machine's disk.
-            Backend::Postgres => Arc::new(FileCaStore::new(&data_dir)),
-        };
+        let sealer = wiring::sealer(&settings);
+        encryption::check(&db, sealer.as_ref(), clock.now()).await?;
+        let store = ca_store(&db, &data_dir, sealer.as_ref(), &clock).await?;
         let factory = Arc::new(Factory::new(store, sealer.clone(), Arc::clone(&clock)));
         let (token, token_path) = bootstrap_token(&settings).await?;
         let services = Services::new(Dependencies {
@@ -170,6 +170,52 @@ impl fmt::Display for Welcome {
     }
 }
 
+/// Where CAs are kept, with what is there already in order: on PostgreSQL in the database, so that replicas share them, but
+/// without a key to seal them with on this machine's disk.
+async fn ca_store(
+    db: &Db,
+    data_dir: &Path,
+    sealer: Option<&Arc<Sealer>>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn CaStore>, Error> {
+    let files = FileCaStore::new(data_dir);
+    let shared = (db.backend() == Backend::Postgres && sealer.is_some()).then(|| {
+        Arc::new(DatabaseCaStore {
+            db: db.clone(),
+            clock: Arc::clone(clock),
+        })
+    });
+    let store = shared.as_deref().map(|store| store as &dyn CaStore);
+    ca_keys::tidy(&files, sealer, store).await?;
+    Ok(match shared {
+        Some(shared) => shared,
+        None => Arc::new(files),
+    })
+}
+
+/// Seals everything anew that is not sealed as it should be, in the newest format under the present key, and tells `report` of
+/// each part. May be ended at any moment and run again. True when everything could be opened.
+///
+/// # Errors
+/// [`Error::NoEncryptionKey`], [`Error::Encryption`] when neither key is the right one, and what keeps the database or the files
+/// of a CA from being used.
+pub async fn reencrypt(
+    settings: &Settings,
+    report: &mut (dyn FnMut(Step<'_>) + Send),
+) -> Result<bool, Error> {
+    let sealer = wiring::sealer(settings).ok_or(Error::NoEncryptionKey)?;
+    migrate(settings).await?;
+    let db = Db::open(&wiring::database(settings))?;
+    let mut tally = encryption::rows(&db, &sealer, report).await?;
+    let files = FileCaStore::new(&settings.server.data_dir);
+    let of_files = ca_keys::reencrypt(&files, &sealer, report).await?;
+    tally.rewritten += of_files.rewritten;
+    tally.unreadable += of_files.unreadable;
+    encryption::finish(&db, &sealer, tally, SystemClock.now()).await?;
+    db.close();
+    Ok(tally.unreadable == 0)
+}
+
 /// Brings the database up to date and does nothing else; for a job that runs before the replicas do.
 ///
 /// # Errors
@@ -259,7 +305,7 @@ async fn bootstrap_token(settings: &Settings) -> Result<(Option<Secret>, Option<
     Ok((Some(Secret::new(token)), Some(path)))
 }
 
-fn make_private_folder(folder: &std::path::Path) -> Result<(), Error> {
+fn make_private_folder(folder: &Path) -> Result<(), Error> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new()
         .recursive(true)

@@ -1,11 +1,12 @@
 //! Settings of each crate from the settings of the program.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use certctl_domain::secret::Secret;
 use certctl_http::{
     AuthMode, CorsOrigins, HttpSettings, Network, Rate, RateLimits, tls::ServeLimits,
 };
+use certctl_pki::seal::Sealer;
 use certctl_repository::DbOptions;
 use certctl_scheduler::Intervals;
 use certctl_service::{
@@ -29,6 +30,15 @@ pub(crate) fn database_url(settings: &Settings) -> Secret {
         DatabaseUrl::Sqlite { path } => Secret::new(format!("sqlite://{}", path.display())),
         DatabaseUrl::Postgres(postgres) => postgres.url.clone(),
     }
+}
+
+/// What seals secrets at rest; none without a key.
+pub(crate) fn sealer(settings: &Settings) -> Option<Arc<Sealer>> {
+    let keys = &settings.encryption;
+    let key = keys.key.as_ref()?;
+    Some(Arc::new(
+        Sealer::new(key).with_previous(keys.previous.as_ref()),
+    ))
 }
 
 pub(crate) fn database(settings: &Settings) -> DbOptions {

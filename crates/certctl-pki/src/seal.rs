@@ -6,7 +6,12 @@
 //! ```text
 //! v4: 0x04 ‖ salt[16] ‖ nonce[12] ‖ ciphertext ‖ tag[16]    AAD = place
 //! v3: 0x03 ‖ salt[16] ‖ nonce[12] ‖ ciphertext ‖ tag[16]    no AAD; read only
+//! v2: 0x02 ‖ salt[16] ‖ nonce[12] ‖ ciphertext ‖ tag[16]    no AAD, fewer rounds; imported only
+//! v1:                   nonce[12] ‖ ciphertext ‖ tag[16]    no AAD, fewer rounds, one salt for all; imported only
 //! ```
+//!
+//! The key of a v4 blob comes by HKDF from a master key that is stretched once; older formats stretch the passphrase for each
+//! blob, which takes tenths of a second.
 
 #[cfg(test)]
 mod tests;
@@ -26,13 +31,15 @@ use crate::Error;
 
 const V4: u8 = 4;
 const V3: u8 = 3;
+const V2: u8 = 2;
 const SALT_LEN: usize = 16;
 const HEADER_LEN: usize = 1 + SALT_LEN + NONCE_LEN;
 const TAG_LEN: usize = 16;
-const ITERATIONS: NonZeroU32 = match NonZeroU32::new(600_000) {
-    Some(iterations) => iterations,
-    None => unreachable!(),
-};
+const ITERATIONS: NonZeroU32 = NonZeroU32::new(600_000).expect("it is not zero");
+/// What v1 and v2 thought enough.
+const OLD_ITERATIONS: NonZeroU32 = NonZeroU32::new(100_000).expect("it is not zero");
+/// The one salt of v1.
+const V1_SALT: &[u8] = b"certctl-config-encryption-v1";
 
 /// The salt of the one slow derivation per process. It is fixed because every replica and every restart must come to the
 /// same master key without having stored anything, and because 600 000 rounds per blob would make reading a table of sealed
@@ -44,8 +51,7 @@ const BLOB_INFO: &[u8] = b"certctl/seal/v4/aes-256-gcm";
 
 /// Seals and opens what is stored, under the configured passphrase.
 ///
-/// The master key is derived when it is first needed, which takes some tenths of a second, and kept: a server that seals
-/// nothing starts without that wait.
+/// The master key is derived when it is first needed, which takes some tenths of a second, and kept.
 pub struct Sealer {
     current: Option<Passphrase>,
     previous: Option<Passphrase>,
@@ -103,48 +109,93 @@ impl Sealer {
     /// [`Error::NoEncryptionKey`]; [`Error::SealFormat`] for a format other than v4 and v3; [`Error::Unsealable`] when it was
     /// sealed for another place, under another passphrase, or is not as it was.
     pub fn open(&self, place: &str, blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let current = self.current.as_ref().ok_or(Error::NoEncryptionKey)?;
         let marker = *blob.first().ok_or(Error::Unsealable)?;
-        if marker != V4 && marker != V3 {
-            return Err(Error::SealFormat { marker });
-        }
-        if blob.len() < HEADER_LEN + TAG_LEN {
-            return Err(Error::Unsealable);
-        }
-        let (salt, rest) = blob[1..].split_at(SALT_LEN);
-        let (nonce, sealed) = rest.split_at(NONCE_LEN);
-        for passphrase in std::iter::once(current).chain(&self.previous) {
-            let (key, aad) = if marker == V4 {
-                (passphrase.v4_key(salt), place.as_bytes())
-            } else {
-                (passphrase.v3_key(salt), &[][..])
-            };
-            let mut plain = Zeroizing::new(sealed.to_vec());
-            let opened = key.open_in_place(nonce_of(nonce)?, Aad::from(aad), &mut plain);
-            if opened.is_ok() {
-                plain.truncate(sealed.len() - TAG_LEN);
-                return Ok(plain);
-            }
-        }
-        Err(Error::Unsealable)
+        let format = match marker {
+            V4 => Format::V4,
+            V3 => Format::V3,
+            _ => return Err(Error::SealFormat { marker }),
+        };
+        self.open_as(format, place, blob)
     }
 
-    /// Whether a blob should be sealed again: it is of an older format, or under the passphrase before the current one.
+    /// Opens a blob of any format that there ever was, as a change of keys does. Not for reading: what proves nothing about its
+    /// place, and was sealed with few rounds, is to be sealed anew before it is used.
     ///
     /// # Errors
-    /// As [`Sealer::open`].
-    pub fn is_stale(&self, place: &str, blob: &[u8]) -> Result<bool, Error> {
-        if blob.first() != Some(&V4) {
-            return self.open(place, blob).map(|_| true);
-        }
-        let only_current = Self {
-            current: self.current.clone(),
-            previous: None,
+    /// [`Error::NoEncryptionKey`], [`Error::Unsealable`].
+    pub fn import(&self, place: &str, blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let marked = match blob.first() {
+            Some(&V4) => Some(Format::V4),
+            Some(&V3) => Some(Format::V3),
+            Some(&V2) => Some(Format::V2),
+            _ => None,
         };
-        match only_current.open(place, blob) {
-            Err(Error::Unsealable) => self.open(place, blob).map(|_| true),
-            other => other.map(|_| false),
+        // v1 begins with a nonce, whose first byte may be the marker of another format.
+        let formats = marked.into_iter().chain([Format::V1]);
+        let mut last = Error::Unsealable;
+        for format in formats {
+            match self.open_as(format, place, blob) {
+                Err(error) => last = error,
+                opened => return opened,
+            }
         }
+        Err(last)
+    }
+
+    /// The blob as it would be sealed today: in the newest format, under the current passphrase; nothing when it is already.
+    ///
+    /// # Errors
+    /// As [`Sealer::import`] and [`Sealer::seal`].
+    pub fn reseal(&self, place: &str, blob: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let current = self.current.as_ref().ok_or(Error::NoEncryptionKey)?;
+        if blob.first() == Some(&V4) && Format::V4.open(current, place, blob).is_some() {
+            return Ok(None);
+        }
+        let plain = self.import(place, blob)?;
+        self.seal(place, &plain).map(Some)
+    }
+
+    fn open_as(
+        &self,
+        format: Format,
+        place: &str,
+        blob: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let current = self.current.as_ref().ok_or(Error::NoEncryptionKey)?;
+        std::iter::once(current)
+            .chain(&self.previous)
+            .find_map(|passphrase| format.open(passphrase, place, blob))
+            .ok_or(Error::Unsealable)
+    }
+}
+
+/// How a blob is laid out and what its key is made of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    V4,
+    V3,
+    V2,
+    V1,
+}
+
+impl Format {
+    fn open(self, passphrase: &Passphrase, place: &str, blob: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let header = if self == Self::V1 { 0 } else { 1 + SALT_LEN };
+        let (header, rest) = blob.split_at_checked(header)?;
+        let (nonce, sealed) = rest.split_at_checked(NONCE_LEN)?;
+        let length = sealed.len().checked_sub(TAG_LEN)?;
+        let salt = header.get(1..).unwrap_or_default();
+        let (key, aad) = match self {
+            Self::V4 => (passphrase.v4_key(salt), place.as_bytes()),
+            Self::V3 => (aes(&passphrase.stretch(salt, ITERATIONS)), &[][..]),
+            Self::V2 => (aes(&passphrase.stretch(salt, OLD_ITERATIONS)), &[][..]),
+            Self::V1 => (aes(passphrase.v1_key()), &[][..]),
+        };
+        let mut plain = Zeroizing::new(sealed.to_vec());
+        key.open_in_place(nonce_of(nonce).ok()?, Aad::from(aad), &mut plain)
+            .ok()?;
+        plain.truncate(length);
+        Some(plain)
     }
 }
 
@@ -154,10 +205,10 @@ impl fmt::Debug for Sealer {
     }
 }
 
-#[derive(Clone)]
 struct Passphrase {
     text: Secret,
     master: OnceLock<Zeroizing<[u8; 32]>>,
+    v1: OnceLock<Zeroizing<[u8; 32]>>,
 }
 
 impl Passphrase {
@@ -165,11 +216,14 @@ impl Passphrase {
         (!text.is_empty()).then(|| Self {
             text: text.clone(),
             master: OnceLock::new(),
+            v1: OnceLock::new(),
         })
     }
 
     fn v4_key(&self, salt: &[u8]) -> LessSafeKey {
-        let master = self.master.get_or_init(|| self.stretch(MASTER_SALT));
+        let master = self
+            .master
+            .get_or_init(|| self.stretch(MASTER_SALT, ITERATIONS));
         let key = Salt::new(HKDF_SHA256, salt).extract(&master[..]);
         let info = [BLOB_INFO];
         let okm = key
@@ -178,24 +232,29 @@ impl Passphrase {
         LessSafeKey::new(UnboundKey::from(okm))
     }
 
-    fn v3_key(&self, salt: &[u8]) -> LessSafeKey {
-        let key = self.stretch(salt);
-        LessSafeKey::new(
-            UnboundKey::new(&AES_256_GCM, &key[..]).expect("AES-256 takes exactly these 32 octets"),
-        )
+    /// The same for every blob.
+    fn v1_key(&self) -> &[u8; 32] {
+        self.v1
+            .get_or_init(|| self.stretch(V1_SALT, OLD_ITERATIONS))
     }
 
-    fn stretch(&self, salt: &[u8]) -> Zeroizing<[u8; 32]> {
+    fn stretch(&self, salt: &[u8], iterations: NonZeroU32) -> Zeroizing<[u8; 32]> {
         let mut key = Zeroizing::new([0; 32]);
         pbkdf2::derive(
             pbkdf2::PBKDF2_HMAC_SHA256,
-            ITERATIONS,
+            iterations,
             salt,
             self.text.expose().as_bytes(),
             &mut key[..],
         );
         key
     }
+}
+
+fn aes(key: &[u8; 32]) -> LessSafeKey {
+    LessSafeKey::new(
+        UnboundKey::new(&AES_256_GCM, key).expect("AES-256 takes exactly these 32 octets"),
+    )
 }
 
 fn nonce_of(bytes: &[u8]) -> Result<Nonce, Error> {

@@ -29,3 +29,16 @@ pub async fn get(conn: &mut Conn, key: &str) -> Result<Option<String>, Error> {
         on_conn!(conn, c => installation::table.find(key).select(installation::value).first(c).await.optional())?,
     )
 }
+
+/// Enters a fact, or another value for it.
+///
+/// # Errors
+/// What the database says.
+pub async fn set(conn: &mut Conn, key: &str, value: &str, now: Timestamp) -> Result<(), Error> {
+    if claim(conn, key, value, now).await? {
+        return Ok(());
+    }
+    let fact = installation::table.find(key);
+    on_conn!(conn, c => diesel::update(fact).set(installation::value.eq(value)).execute(c).await)?;
+    Ok(())
+}

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod bulk;
 pub mod certificates;
 pub mod config;
+pub mod encryption;
 pub mod engine;
 mod error;
 pub mod exports;

@@ -30,6 +30,14 @@ pub struct StoredCa {
     pub key_blob: Zeroizing<Vec<u8>>,
 }
 
+impl StoredCa {
+    /// Whether the key is readable by whoever can read the store.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.key_blob.starts_with(b"-----BEGIN ")
+    }
+}
+
 impl fmt::Debug for StoredCa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoredCa")
@@ -77,6 +85,59 @@ impl FileCaStore {
         Self {
             folder: data_dir.join("ca"),
         }
+    }
+}
+
+impl FileCaStore {
+    /// The issuers that have a CA here.
+    ///
+    /// # Errors
+    /// [`IssuerError::Other`] when the folder cannot be read.
+    pub async fn issuers(&self) -> Result<Vec<IssuerId>, IssuerError> {
+        let folder = self.folder.clone();
+        blocking(move || {
+            let entries = match fs::read_dir(&folder) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                entries => entries?,
+            };
+            let mut found = Vec::new();
+            for entry in entries {
+                let path = entry?.path();
+                if path.extension().is_some_and(|extension| extension == "crt")
+                    && let Some(name) = path.file_stem().and_then(|name| name.to_str())
+                    && let Ok(id) = IssuerId::parse(name)
+                {
+                    found.push(id);
+                }
+            }
+            found.sort();
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Keeps the key of a CA in another form, unless it is no longer kept as in `before`: then false. At no moment is there no
+    /// key, or half of one.
+    ///
+    /// # Errors
+    /// [`IssuerError::Other`] when the file cannot be written.
+    pub async fn replace_key(
+        &self,
+        id: &IssuerId,
+        before: &StoredCa,
+        key_blob: Zeroizing<Vec<u8>>,
+    ) -> Result<bool, IssuerError> {
+        let (paths, before) = (Paths::new(&self.folder, id), before.clone());
+        blocking(move || {
+            let lock = open_private(&paths.lock)?;
+            lock.lock()?;
+            if paths.load()?.as_ref() != Some(&before) {
+                return Ok(false);
+            }
+            paths.put(&paths.key, &key_blob)?;
+            Ok(true)
+        })
+        .await
     }
 }
 

@@ -2,7 +2,7 @@ use certctl_domain::secret::Secret;
 use proptest::prelude::*;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, UnboundKey};
 
-use super::{HEADER_LEN, NONCE_LEN, Passphrase, SALT_LEN, Sealer, TAG_LEN, V3, nonce_of};
+use super::{HEADER_LEN, NONCE_LEN, Passphrase, SALT_LEN, Sealer, TAG_LEN, nonce_of};
 use crate::Error;
 
 const PLACE: &str = "issuers:encrypted_config:iss-1";
@@ -22,7 +22,7 @@ fn a_sealed_value_opens_at_its_place_and_hides_what_it_is() {
     assert!(!blob.windows(5).any(|window| window == b"token"));
     assert_eq!(&sealer().open(PLACE, &blob).unwrap()[..], b"token");
     assert_ne!(blob, sealer().seal(PLACE, b"token").unwrap());
-    assert_eq!(sealer().is_stale(PLACE, &blob), Ok(false));
+    assert_eq!(sealer().reseal(PLACE, &blob), Ok(None));
 }
 
 #[test]
@@ -66,9 +66,8 @@ fn the_passphrase_before_opens_until_it_is_taken_away() {
     let blob = Sealer::new(&old).seal(PLACE, b"token").unwrap();
     let rotated = Sealer::new(&new).with_previous(Some(&old));
     assert_eq!(&rotated.open(PLACE, &blob).unwrap()[..], b"token");
-    assert_eq!(rotated.is_stale(PLACE, &blob), Ok(true));
-    let resealed = rotated.seal(PLACE, b"token").unwrap();
-    assert_eq!(rotated.is_stale(PLACE, &resealed), Ok(false));
+    let resealed = rotated.reseal(PLACE, &blob).unwrap().expect("it is stale");
+    assert_eq!(rotated.reseal(PLACE, &resealed), Ok(None));
     let done = rotated.with_previous(None);
     assert_eq!(&done.open(PLACE, &resealed).unwrap()[..], b"token");
     assert_eq!(done.open(PLACE, &blob), Err(Error::Unsealable));
@@ -79,36 +78,110 @@ fn without_a_passphrase_nothing_is_sealed_and_nothing_left_plain() {
     let none = Sealer::new(&Secret::new(""));
     assert_eq!(none.seal(PLACE, b"token"), Err(Error::NoEncryptionKey));
     assert_eq!(none.open(PLACE, &[4; 64]), Err(Error::NoEncryptionKey));
+    assert_eq!(none.reseal(PLACE, &[4; 64]), Err(Error::NoEncryptionKey));
 }
 
-/// As the format of operations §9 says, put together here step by step and not by the code under test.
-#[test]
-fn version_3_is_read_and_is_stale() {
-    let passphrase = "correct horse battery staple";
-    let (salt, nonce) = ([7; SALT_LEN], [9; NONCE_LEN]);
+const PASSPHRASE: &str = "correct horse battery staple";
+const SALT: [u8; SALT_LEN] = [7; SALT_LEN];
+
+/// A blob as operations §9 says, put together here step by step and not by the code under test.
+fn blob(header: &[u8], salt: &[u8], rounds: u32, nonce: [u8; NONCE_LEN]) -> Vec<u8> {
     let mut key = [0; 32];
     ring::pbkdf2::derive(
         ring::pbkdf2::PBKDF2_HMAC_SHA256,
-        600_000.try_into().unwrap(),
-        &salt,
-        passphrase.as_bytes(),
+        rounds.try_into().unwrap(),
+        salt,
+        PASSPHRASE.as_bytes(),
         &mut key,
     );
     let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &key).unwrap());
     let mut sealed = b"old token".to_vec();
     key.seal_in_place_append_tag(nonce_of(&nonce).unwrap(), Aad::empty(), &mut sealed)
         .unwrap();
-    let blob = [&[V3][..], &salt, &nonce, &sealed].concat();
-    assert_eq!(&sealer().open(PLACE, &blob).unwrap()[..], b"old token");
-    assert_eq!(sealer().is_stale(PLACE, &blob), Ok(true));
+    [header, &nonce, &sealed].concat()
+}
+
+fn v3() -> Vec<u8> {
+    blob(&[&[3][..], &SALT].concat(), &SALT, 600_000, [9; NONCE_LEN])
+}
+
+fn v2() -> Vec<u8> {
+    blob(&[&[2][..], &SALT].concat(), &SALT, 100_000, [9; NONCE_LEN])
+}
+
+/// The nonce comes first, so its first byte is where others have their marker.
+fn v1(first: u8) -> Vec<u8> {
+    let mut nonce = [9; NONCE_LEN];
+    nonce[0] = first;
+    blob(b"", b"certctl-config-encryption-v1", 100_000, nonce)
+}
+
+/// Known answers, computed by another implementation (Python's hashlib and cryptography), so that both sides of the tests above
+/// cannot be wrong in the same way.
+#[test]
+fn the_old_formats_are_what_others_wrote() {
+    for (blob, known) in [
+        (
+            v3(),
+            "0307070707070707070707070707070707090909090909090909090909e37670a1eb46cfddaa7d255b545ddc4a2616db6dda48eda4ab",
+        ),
+        (
+            v2(),
+            "0207070707070707070707070707070707090909090909090909090909c7f053b7cb50a915a147fa79ee30e57bda484e8bd5b2b2e0b1",
+        ),
+        (
+            v1(9),
+            "090909090909090909090909f808796fbd319631f568c0420eacf5464a12991fa78e5d9414",
+        ),
+    ] {
+        assert_eq!(hex::encode(blob), known);
+    }
 }
 
 #[test]
-fn older_formats_are_named() {
-    assert_eq!(
-        sealer().open(PLACE, &[2; 64]),
-        Err(Error::SealFormat { marker: 2 })
-    );
+fn version_3_is_read_and_sealed_anew() {
+    assert_eq!(&sealer().open(PLACE, &v3()).unwrap()[..], b"old token");
+    let anew = sealer().reseal(PLACE, &v3()).unwrap().expect("it is stale");
+    assert_eq!(anew[0], 4);
+    assert_eq!(&sealer().open(PLACE, &anew).unwrap()[..], b"old token");
+}
+
+#[test]
+fn versions_1_and_2_are_imported_and_not_read() {
+    // A first byte that looks like the marker of another format does not mislead.
+    for (blob, marker) in [(v2(), 2), (v1(9), 9), (v1(2), 2)] {
+        assert_eq!(
+            sealer().open(PLACE, &blob),
+            Err(Error::SealFormat { marker })
+        );
+    }
+    for marker in [3, 4] {
+        assert_eq!(sealer().open(PLACE, &v1(marker)), Err(Error::Unsealable));
+    }
+    let blobs = [v2(), v1(9), v1(2), v1(3), v1(4)];
+    for blob in &blobs {
+        assert_eq!(&sealer().import(PLACE, blob).unwrap()[..], b"old token");
+        let anew = sealer().reseal(PLACE, blob).unwrap().expect("it is stale");
+        assert_eq!(&sealer().open(PLACE, &anew).unwrap()[..], b"old token");
+    }
+    // Under the passphrase before, too.
+    let rotated =
+        Sealer::new(&Secret::new("the one after it")).with_previous(Some(&Secret::new(PASSPHRASE)));
+    for blob in &blobs[..2] {
+        assert_eq!(&rotated.import(PLACE, blob).unwrap()[..], b"old token");
+    }
+}
+
+#[test]
+fn what_was_changed_is_imported_in_no_format() {
+    for mut blob in [v1(9), v2(), v3(), sealer().seal(PLACE, b"x").unwrap()] {
+        *blob.last_mut().unwrap() ^= 1;
+        assert_eq!(sealer().import(PLACE, &blob), Err(Error::Unsealable));
+        assert_eq!(sealer().import(PLACE, &blob[..20]), Err(Error::Unsealable));
+    }
+    for short in [&[][..], &[1; 27]] {
+        assert_eq!(sealer().import(PLACE, short), Err(Error::Unsealable));
+    }
 }
 
 #[test]

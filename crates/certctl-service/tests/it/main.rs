@@ -10,6 +10,7 @@ mod agents;
 mod bulk;
 mod certificates;
 mod crashes;
+mod encryption;
 mod engine;
 mod issuers;
 mod kit;

@@ -139,11 +139,9 @@ fn open_stored(
 ) -> Result<CaSigner, IssuerError> {
     let damaged = |error: Error| IssuerError::Other(format!("the local CA as stored: {error}"));
     let opened;
-    let plain: &[u8] = if stored.key_blob.starts_with(b"-----BEGIN ") {
+    let plain: &[u8] = if stored.is_plain() {
         if sealer.is_some() {
-            tracing::warn!(
-                "the key of the local CA was kept before an encryption key was set and is not sealed"
-            );
+            tracing::warn!("the key of the local CA is not sealed; the next start seals it");
         }
         &stored.key_blob
     } else {
