@@ -1,5 +1,7 @@
 //! Does what the command line asks.
 
+use std::io::Write as _;
+
 use anyhow::Context as _;
 use certctl_boot::{Clock as _, Server, SystemClock};
 use certctl_settings::{Loaded, ProcessEnv, Settings, Sources};
@@ -36,15 +38,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<bool> {
 
 /// One line for each part that is done; what was printed is stored.
 async fn reencrypt(settings: &Settings) -> Result<bool, certctl_boot::Error> {
-    let whole = certctl_boot::reencrypt(settings, &mut |step| println!("{step}")).await?;
-    println!(
-        "{}",
-        if whole {
-            "everything is sealed with the present key; CERTCTL_CONFIG_ENCRYPTION_KEY_PREVIOUS is no longer needed"
-        } else {
-            "some values cannot be opened and stay as they are; keep CERTCTL_CONFIG_ENCRYPTION_KEY_PREVIOUS"
-        }
-    );
+    // Whether somebody still reads what is printed makes no difference to what is stored.
+    let print = |line: &dyn std::fmt::Display| drop(writeln!(std::io::stdout(), "{line}"));
+    let whole = certctl_boot::reencrypt(settings, &mut |step| print(&step)).await?;
+    print(if whole {
+        &"everything is sealed with the present key; CERTCTL_CONFIG_ENCRYPTION_KEY_PREVIOUS is no longer needed"
+    } else {
+        &"some values cannot be opened and stay as they are; keep CERTCTL_CONFIG_ENCRYPTION_KEY_PREVIOUS"
+    });
     Ok(whole)
 }
 

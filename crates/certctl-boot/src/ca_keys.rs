@@ -56,7 +56,10 @@ async fn share(
     id: &IssuerId,
     stored: &StoredCa,
 ) -> Result<(), Error> {
-    if shared.load(id).await.map_err(Error::CaKey)?.is_some() {
+    if let Some(known) = shared.load(id).await.map_err(Error::CaKey)? {
+        if known.cert_pem != stored.cert_pem {
+            tracing::warn!(issuer.id = %id, "the replicas share another local CA than the one in this server's folder, which is not used");
+        }
         return Ok(());
     }
     let plain = plain(files, sealer, id, stored)?;

@@ -10,6 +10,9 @@ pub mod services;
 pub use database::TestDb;
 pub use entities::Basics;
 
+/// For tests of crates that may not name it: secrets and times.
+pub use certctl_domain as domain;
+
 /// For tests of crates that may not name it: certificates for their servers.
 pub use certctl_pki as pki;
 

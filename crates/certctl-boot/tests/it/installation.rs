@@ -57,6 +57,13 @@ impl Installation {
         self
     }
 
+    /// Without a setting again.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.settings
+            .retain(|(known, _)| *known != format!("CERTCTL_{name}"));
+        self
+    }
+
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
     }

@@ -8,6 +8,7 @@
 mod client;
 mod database;
 mod draining;
+mod encryption;
 mod installation;
 mod proxy;
 mod starting;
