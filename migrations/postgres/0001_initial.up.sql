@@ -58,12 +58,15 @@ CREATE TABLE IF NOT EXISTS actor_roles (
 );
 CREATE UNIQUE INDEX IF NOT EXISTS actor_roles_key
     ON actor_roles (actor_id, actor_type, role_id, scope_type, COALESCE(scope_id, ''), tenant_id);
+CREATE INDEX IF NOT EXISTS actor_roles_role ON actor_roles (role_id);
 COMMENT ON COLUMN actor_roles.expires_at IS 'NULL: the grant does not end by itself.';
 
 CREATE TABLE IF NOT EXISTS api_keys (
     id TEXT COLLATE "C" PRIMARY KEY,
     name TEXT COLLATE "C" NOT NULL UNIQUE,
     key_hash TEXT COLLATE "C" NOT NULL UNIQUE,
+    previous_key_hash TEXT COLLATE "C" UNIQUE,
+    previous_valid_until TIMESTAMPTZ,
     tenant_id TEXT COLLATE "C" NOT NULL DEFAULT 't-default',
     admin BOOLEAN NOT NULL DEFAULT false,
     created_by TEXT COLLATE "C" NOT NULL,
@@ -72,6 +75,8 @@ CREATE TABLE IF NOT EXISTS api_keys (
     last_used_at TIMESTAMPTZ
 );
 COMMENT ON COLUMN api_keys.key_hash IS 'SHA-256 of the key, lowercase hex; the key itself is nowhere.';
+COMMENT ON COLUMN api_keys.previous_key_hash IS 'What the key was before it was rotated. NULL: it was not, or without an overlap.';
+COMMENT ON COLUMN api_keys.previous_valid_until IS 'Until when the previous key is accepted. NULL: there is none.';
 
 -- Who and how -------------------------------------------------------------------------------------------------------------
 

@@ -57,11 +57,14 @@ CREATE TABLE IF NOT EXISTS actor_roles (
 ) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS actor_roles_key
     ON actor_roles (actor_id, actor_type, role_id, scope_type, COALESCE(scope_id, ''), tenant_id);
+CREATE INDEX IF NOT EXISTS actor_roles_role ON actor_roles (role_id);
 
 CREATE TABLE IF NOT EXISTS api_keys (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
     key_hash TEXT NOT NULL UNIQUE,
+    previous_key_hash TEXT UNIQUE,
+    previous_valid_until INTEGER,
     tenant_id TEXT NOT NULL DEFAULT 't-default',
     admin INTEGER NOT NULL DEFAULT 0,
     created_by TEXT NOT NULL,

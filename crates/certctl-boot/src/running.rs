@@ -151,6 +151,9 @@ async fn tidy_up(services: &Services) {
         tracing::warn!(error = %ErrorChain(&error), "the last heartbeats could not be written");
     }
     services.give_back_permits().await;
+    if let Err(error) = services.flush_key_uses().await {
+        tracing::warn!(error = %ErrorChain(&error), "the last uses of API keys could not be written");
+    }
     match services.release_jobs().await {
         Ok(0) => {}
         Ok(jobs) => tracing::warn!(jobs, "jobs that did not end in time were given back"),
@@ -160,7 +163,7 @@ async fn tidy_up(services: &Services) {
     }
 }
 
-/// Wakes the workers when another replica enqueued something. What is missed while the connection is down, the poll finds.
+/// Hears what other replicas say of jobs, keys and grants. What is missed while the connection is down, the polls find.
 async fn hear_other_replicas(services: Services) {
     loop {
         if let Err(error) = services.hear_wakes().await {

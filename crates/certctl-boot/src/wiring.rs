@@ -1,6 +1,6 @@
 //! Settings of each crate from the settings of the program.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use certctl_domain::secret::Secret;
 use certctl_http::{
@@ -75,6 +75,8 @@ pub(crate) fn service(
         auth_none: auth.auth_type == AuthType::None,
         api_keys: named.chain(legacy).collect(),
         agent_bootstrap_token,
+        bootstrap_token: auth.bootstrap_token.clone(),
+        runtime: runtime(settings),
         keygen_mode: match settings.features.keygen_mode {
             KeygenSetting::Agent => KeygenMode::Agent,
             KeygenSetting::Server => KeygenMode::Server,
@@ -97,6 +99,39 @@ pub(crate) fn service(
             bucket_ttl: settings.rate_limit.bucket_ttl,
         },
     }
+}
+
+/// What `GET /api/v1/auth/runtime-config` shows (api §10.2). Of what this program does not do yet, the contract's defaults.
+fn runtime(settings: &Settings) -> BTreeMap<String, String> {
+    let auth = &settings.auth;
+    let auth_type = match auth.auth_type {
+        AuthType::ApiKey => AuthMode::ApiKey,
+        AuthType::None => AuthMode::None,
+    };
+    let proxies = settings.server.trusted_proxies.len().to_string();
+    [
+        ("CERTCTL_AUTH_TYPE", auth_type.as_str()),
+        ("CERTCTL_SESSION_SAMESITE", "Lax"),
+        ("CERTCTL_OIDC_BCL_MAX_AGE_SECONDS", "60"),
+        ("CERTCTL_OIDC_PRELOGIN_REQUIRE_UA", "true"),
+        ("CERTCTL_OIDC_PRELOGIN_REQUIRE_IP", "true"),
+        ("CERTCTL_BREAKGLASS_ENABLED", "false"),
+        ("CERTCTL_BREAKGLASS_LOCKOUT_THRESHOLD", "5"),
+        ("CERTCTL_DEMO_MODE_ACK", yes_or_no(auth.demo)),
+        ("CERTCTL_TRUSTED_PROXIES_COUNT", &proxies),
+        (
+            "CERTCTL_BOOTSTRAP_TOKEN_SET",
+            yes_or_no(auth.bootstrap_token.is_some()),
+        ),
+        ("CERTCTL_BOOTSTRAP_OIDC_PROVIDER_ID", ""),
+        ("CERTCTL_BOOTSTRAP_ADMIN_GROUPS_COUNT", "0"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+const fn yes_or_no(value: bool) -> &'static str {
+    if value { "true" } else { "false" }
 }
 
 pub(crate) fn intervals(settings: &Settings) -> Intervals {

@@ -184,11 +184,13 @@ impl Reply {
                 Self::gate(StatusCode::FORBIDDEN, "Insufficient permissions")
             }
             ServiceError::NotYours(text) => Self::gate(StatusCode::FORBIDDEN, text),
-            // The main shape: the only use of it is the refusal of an enrolment token (api §16.2).
+            // The main shape: its only uses are the refusals of enrolment and bootstrap tokens (api §10.1, §16.2).
             ServiceError::Unauthenticated(text) => Self {
                 headers: vec![(header::WWW_AUTHENTICATE, BEARER)],
                 ..Self::main(StatusCode::UNAUTHORIZED, text)
             },
+            ServiceError::Gone(text) => Self::main(StatusCode::GONE, text),
+            ServiceError::Disabled(text) => Self::main(StatusCode::SERVICE_UNAVAILABLE, text),
             ServiceError::AgentRetired(_) => Self::main(StatusCode::GONE, error.to_string()),
             ServiceError::AgentBlocked(dependencies) => Self {
                 status: StatusCode::CONFLICT,

@@ -15,6 +15,7 @@ pub mod testing;
 mod transaction;
 mod types;
 
+pub mod access_version;
 pub mod agent_groups;
 pub mod agents;
 pub mod api_keys;
@@ -24,6 +25,7 @@ pub mod authorities;
 pub mod bulk;
 pub mod certificates;
 pub mod counters;
+pub mod grants;
 pub mod installation;
 pub mod intents;
 pub mod issuers;

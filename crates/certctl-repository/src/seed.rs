@@ -11,7 +11,8 @@ use certctl_domain::{
 /// and the local CA where there is no issuer at all.
 pub(crate) fn baseline() -> String {
     let mut sql = String::from(
-        "INSERT INTO tenants (id, name) VALUES ('t-default', 'default') ON CONFLICT DO NOTHING;\n",
+        "INSERT INTO access_version (id, version) VALUES ('access', 0) ON CONFLICT DO NOTHING;\n\
+         INSERT INTO tenants (id, name) VALUES ('t-default', 'default') ON CONFLICT DO NOTHING;\n",
     );
     insert(
         &mut sql,
@@ -43,7 +44,8 @@ pub(crate) fn baseline() -> String {
     );
     sql.push_str(
         "INSERT INTO actor_roles (id, actor_id, actor_type, role_id) \
-         VALUES ('ar-demo-anon-admin', 'actor-demo-anon', 'Anonymous', 'r-admin') ON CONFLICT DO NOTHING;\n\
+         SELECT 'ar-demo-anon-admin', 'actor-demo-anon', 'Anonymous', 'r-admin' \
+         WHERE NOT EXISTS (SELECT 1 FROM installation WHERE key = 'demo_grants_removed') ON CONFLICT DO NOTHING;\n\
          INSERT INTO renewal_policies (id, name, renewal_window_days, max_retries, retry_interval_seconds) \
          VALUES ('rp-default', 'default', 30, 3, 60) ON CONFLICT DO NOTHING;\n",
     );

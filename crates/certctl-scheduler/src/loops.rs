@@ -29,6 +29,8 @@ pub struct Intervals {
 const HEARTBEAT_FLUSH: Duration = Duration::from_millis(250);
 /// How often replicas tell each other what was spent of shared limits.
 const LIMITS_FLUSH: Duration = Duration::from_millis(250);
+/// How often the uses of API keys are written that are due, each once a minute.
+const KEY_USE_FLUSH: Duration = Duration::from_secs(5);
 /// The longest time a first run is put off, so that replicas that start together do not scan together.
 const SPREAD: Duration = Duration::from_secs(5);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -115,6 +117,17 @@ pub fn table(services: &Services, intervals: Intervals) -> Vec<Loop> {
             bell: None,
             body: body(services, |services, _| async move {
                 services.flush_heartbeats().await?;
+                Ok(None)
+            }),
+        },
+        Loop {
+            name: "keyUseFlush",
+            interval: KEY_USE_FLUSH,
+            deadline: MINUTE,
+            at_start: None,
+            bell: None,
+            body: body(services, |services, _| async move {
+                services.flush_key_uses().await?;
                 Ok(None)
             }),
         },

@@ -57,21 +57,13 @@ pub enum Retirement {
 }
 
 impl Services {
-    /// Whether a bearer is the token that agents register with; compared in constant time, by hashes.
+    /// Whether a bearer is the token that agents register with.
     #[must_use]
     pub fn is_bootstrap_token(&self, bearer: &str) -> bool {
         let Some(token) = &self.config.agent_bootstrap_token else {
             return false;
         };
-        let digest = |text: &str| ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-        let (given, expected) = (digest(bearer), digest(token.expose()));
-        // Every byte is looked at whatever the first ones say.
-        given
-            .as_ref()
-            .iter()
-            .zip(expected.as_ref())
-            .fold(0_u8, |difference, (a, b)| difference | (a ^ b))
-            == 0
+        same_secret(bearer, token)
     }
 
     /// Registers an agent and makes its key, which is shown this once.
@@ -200,6 +192,19 @@ impl Services {
         self.access.clear();
         Ok(retired)
     }
+}
+
+/// Whether a text is a secret; compared in constant time, by hashes.
+pub(crate) fn same_secret(given: &str, expected: &Secret) -> bool {
+    let digest = |text: &str| ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    let (given, expected) = (digest(given), digest(expected.expose()));
+    // Every byte is looked at whatever the first ones say.
+    given
+        .as_ref()
+        .iter()
+        .zip(expected.as_ref())
+        .fold(0_u8, |difference, (a, b)| difference | (a ^ b))
+        == 0
 }
 
 fn parse(input: AgentInput, now: Timestamp) -> Result<Agent, Error> {

@@ -1,6 +1,6 @@
 //! What the use cases are told once, at the start.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use certctl_domain::{ports::issuer::IssuerFactory, secret::Secret, text_enum, time::Clock};
 use certctl_pki::seal::Sealer;
@@ -51,6 +51,10 @@ pub struct ServiceConfig {
     pub api_keys: Vec<ConfiguredKey>,
     /// What agents register with.
     pub agent_bootstrap_token: Option<Secret>,
+    /// What makes the first administrator over the API, once.
+    pub bootstrap_token: Option<Secret>,
+    /// What of the configuration is shown to administrators, by variable; never a secret.
+    pub runtime: BTreeMap<String, String>,
     /// Who makes the keys.
     pub keygen_mode: KeygenMode,
     /// How agents look at what they deployed.

@@ -32,6 +32,12 @@ pub enum Error {
     /// The credential itself is not accepted.
     #[error("{0}")]
     Unauthenticated(String),
+    /// It could be done once, and cannot any more.
+    #[error("{0}")]
+    Gone(String),
+    /// The server as it is configured does not do this.
+    #[error("{0}")]
+    Disabled(String),
     /// The agent is retired.
     #[error("agent {0} is retired")]
     AgentRetired(String),

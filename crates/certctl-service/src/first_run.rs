@@ -24,12 +24,13 @@ pub const FIRST_KEY: &str = "first-admin";
 
 impl Services {
     /// Makes the first administrator's key where nobody could get in otherwise; nothing when it was made before or the
-    /// configuration names keys. The key is in no other place: whoever loses it makes a new database or configures one.
+    /// configuration names keys or the token that makes the first administrator. The key is in no other place: whoever loses it makes a new database or configures one.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the database cannot be written.
     pub async fn make_first_key(&self) -> Result<Option<Secret>, Error> {
-        if self.config.auth_none || !self.config.api_keys.is_empty() {
+        let config = &self.config;
+        if config.auth_none || !config.api_keys.is_empty() || config.bootstrap_token.is_some() {
             return Ok(None);
         }
         let now = self.now();
@@ -38,6 +39,7 @@ impl Services {
             id: ApiKeyId::generate(now),
             name: FIRST_KEY.to_owned(),
             key_hash: key_hash(key.expose()),
+            previous: None,
             admin: true,
             created_by: "system".to_owned(),
             created_at: now,

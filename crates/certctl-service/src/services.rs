@@ -13,7 +13,8 @@ use certctl_repository::{Conn, Db, audit_events};
 
 use crate::{
     Error,
-    access::AccessCache,
+    access::cache::AccessCache,
+    bootstrap::Bootstrapped,
     config::{Dependencies, ServiceConfig},
     engine::wake::Wake,
     heartbeats::HeartbeatBuffer,
@@ -33,6 +34,7 @@ pub struct Inner {
     pub(crate) sealer: Option<Arc<Sealer>>,
     pub(crate) config: ServiceConfig,
     pub(crate) access: AccessCache,
+    pub(crate) bootstrapped: Bootstrapped,
     pub(crate) issuers: IssuerRegistry,
     pub(crate) heartbeats: HeartbeatBuffer,
     pub(crate) wake: Wake,
@@ -58,6 +60,7 @@ impl Services {
             clock,
             sealer,
             access,
+            bootstrapped: Bootstrapped::default(),
             issuers: IssuerRegistry::new(issuers),
             heartbeats: HeartbeatBuffer::default(),
             wake: Wake::default(),

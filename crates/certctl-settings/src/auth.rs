@@ -41,7 +41,7 @@ settings!(AUTH, "Authentication" {
     AGENT_BOOTSTRAP_TOKEN_DENY_EMPTY: Bool = Bool, Text("true"), SERVER,
         "Refuses to start on PostgreSQL without a bootstrap token. When false, only callers with `agent.edit` register agents.";
     BOOTSTRAP_TOKEN: SecretText = SecretText { min_bytes: 1 }, Unset, SERVER,
-        "The secret with which the first administrator is made, once. No effect yet.";
+        "The secret with which the first administrator is made over the API, once. With it no key is made at the first start.";
 });
 
 const AUTH_TYPES: &[(&str, AuthType)] = &[("api-key", AuthType::ApiKey), ("none", AuthType::None)];

@@ -314,6 +314,7 @@ pub fn api_key(id: &str) -> ApiKey {
         id: ApiKeyId::from_stored(id.to_owned()),
         name: format!("name-{id}"),
         key_hash: format!("hash-{id}"),
+        previous: None,
         admin: false,
         created_by: "test".into(),
         created_at: START,

@@ -32,6 +32,8 @@ pub fn config() -> ServiceConfig {
             admin: true,
         }],
         agent_bootstrap_token: Some(Secret::new(BOOTSTRAP_TOKEN)),
+        bootstrap_token: None,
+        runtime: std::collections::BTreeMap::new(),
         keygen_mode: KeygenMode::Agent,
         verify: VerifyDefaults {
             enabled: true,

@@ -1,9 +1,11 @@
 //! Who may do what: actors, grants, scopes.
 
+mod key_name;
 mod permission;
 
 use std::{fmt, sync::Arc};
 
+pub use key_name::{KeyName, is_reserved_actor};
 pub use permission::{Permission, SeededRole};
 
 use crate::{
@@ -27,6 +29,9 @@ text_enum! {
         Anonymous = "Anonymous",
     }
 }
+
+/// The actor of `CERTCTL_AUTH_TYPE=none`, whose grants nobody changes by hand.
+pub const DEMO_ACTOR: &str = "actor-demo-anon";
 
 /// The one tenant there is.
 pub const DEFAULT_TENANT: &str = "t-default";
@@ -80,6 +85,15 @@ impl Scope {
             ("profile", Some(id)) => Some(Self::Profile(id.to_owned())),
             ("issuer", Some(id)) => Some(Self::Issuer(id.to_owned())),
             _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.id() {
+            None => f.write_str("everything"),
+            Some(id) => write!(f, "the {} {id}", self.kind()),
         }
     }
 }
@@ -186,6 +200,17 @@ impl Actor {
             held.permission == permission && (held.scope == Scope::Global || held.scope == *scope)
         })
     }
+
+    /// The first of these that the actor does not hold at least as widely; what an actor lacks it can give to nobody.
+    #[must_use]
+    pub fn lacks<'a>(
+        &self,
+        wanted: impl IntoIterator<Item = &'a EffectivePermission>,
+    ) -> Option<&'a EffectivePermission> {
+        wanted
+            .into_iter()
+            .find(|one| !self.may(one.permission, &one.scope))
+    }
 }
 
 impl fmt::Debug for Actor {
@@ -218,6 +243,8 @@ pub struct ApiKey {
     pub name: String,
     /// SHA-256 of the key, lowercase hex.
     pub key_hash: String,
+    /// What the key was before it was rotated, while that is still accepted.
+    pub previous: Option<PreviousKey>,
     /// Whether it was made for an administrator.
     pub admin: bool,
     /// Who made it.
@@ -228,6 +255,23 @@ pub struct ApiKey {
     pub expires_at: Option<Timestamp>,
     /// When it was last used, to the minute.
     pub last_used_at: Option<Timestamp>,
+}
+
+impl ApiKey {
+    /// Whether the key has ended.
+    #[must_use]
+    pub fn has_ended(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
+    }
+}
+
+/// A key that was rotated and is accepted for a while beside the new one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviousKey {
+    /// SHA-256 of the key, lowercase hex.
+    pub key_hash: String,
+    /// Until when it is accepted, exclusive.
+    pub valid_until: Timestamp,
 }
 
 #[cfg(test)]
@@ -255,5 +299,28 @@ mod tests {
         assert!(!actor.may(Permission::IssuerEdit, &Scope::Global));
         assert!(!Actor::anonymous().may(Permission::CertRead, &Scope::Global));
         assert!(Actor::system().may(Permission::CertRead, &Scope::Global));
+    }
+
+    #[test]
+    fn an_actor_lacks_what_is_wider_than_what_it_holds() {
+        let of = |permission, scope: &Scope| EffectivePermission {
+            permission,
+            scope: scope.clone(),
+        };
+        let (a, b) = (Scope::Issuer("a".into()), Scope::Issuer("b".into()));
+        let held = vec![
+            of(Permission::IssuerEdit, &a),
+            of(Permission::CertRead, &Scope::Global),
+        ];
+        let actor = Actor::new("k", ActorType::ApiKey, false, Vec::new(), held.clone());
+        assert_eq!(actor.lacks(&held), None);
+        assert_eq!(actor.lacks(&[of(Permission::CertRead, &b)]), None);
+        for wider in [&b, &Scope::Global] {
+            let wanted = [
+                of(Permission::CertRead, &Scope::Global),
+                of(Permission::IssuerEdit, wider),
+            ];
+            assert_eq!(actor.lacks(&wanted), Some(&wanted[1]));
+        }
     }
 }

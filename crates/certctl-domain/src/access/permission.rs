@@ -216,6 +216,12 @@ impl SeededRole {
         format!("r-{}", self.as_str())
     }
 
+    /// The seeded role with this id.
+    #[must_use]
+    pub fn of_id(id: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|role| role.id() == id)
+    }
+
     /// Whether the role holds the permission.
     #[must_use]
     pub fn holds(self, permission: Permission) -> bool {

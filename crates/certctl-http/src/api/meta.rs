@@ -14,6 +14,7 @@ use http::{StatusCode, header};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::auth::EffectivePermissionView;
 use crate::{
     auth::AuthMode,
     extract::Caller,
@@ -200,28 +201,9 @@ struct AuthCheckView {
     admin_via_role: bool,
 }
 
-/// A permission and what it extends to.
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "EffectivePermission")]
-struct EffectivePermissionView {
-    permission: &'static str,
-    /// `global`, `issuer` or `profile`.
-    scope_type: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scope_id: Option<String>,
-}
-
 impl AuthCheckView {
     fn of(actor: &Actor) -> Self {
         let admin_role = SeededRole::Admin.id();
-        let permissions = actor
-            .permissions()
-            .iter()
-            .map(|held| EffectivePermissionView {
-                permission: held.permission.as_str(),
-                scope_type: held.scope.kind(),
-                scope_id: held.scope.id().map(ToOwned::to_owned),
-            });
         Self {
             status: "authenticated",
             user: actor.id().to_owned(),
@@ -230,7 +212,7 @@ impl AuthCheckView {
             actor_type: actor.actor_type().as_str(),
             tenant_id: DEFAULT_TENANT,
             roles: actor.roles().iter().map(ToString::to_string).collect(),
-            effective_permissions: permissions.collect(),
+            effective_permissions: EffectivePermissionView::of(actor),
             admin_via_role: actor.roles().iter().any(|role| role.as_str() == admin_role),
         }
     }

@@ -6,6 +6,7 @@ mod crud;
 pub(crate) mod agent_groups;
 pub(crate) mod agents;
 pub(crate) mod audit;
+pub(crate) mod auth;
 pub(crate) mod certificates;
 pub(crate) mod issuers;
 pub(crate) mod jobs;

@@ -60,7 +60,11 @@ pub(super) const REFUSALS: [Refusal; 13] = [
         "Conflict",
         "Something is in the way: a name that is taken, a state, a row that is referred to.",
     ),
-    Refusal::main(410, "Gone", "The agent is retired."),
+    Refusal::main(
+        410,
+        "Gone",
+        "The agent is retired, or what can be done once was done.",
+    ),
     Refusal::main(
         413,
         "ContentTooLarge",

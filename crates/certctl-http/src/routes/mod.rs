@@ -31,6 +31,7 @@ pub(crate) fn all() -> Vec<Route> {
         api::profiles::routes(),
         api::issuers::routes(),
         api::targets::routes(),
+        api::auth::routes(),
         api::meta::routes(),
         api::notifications::routes(),
         api::stats::routes(),

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use axum::body::Body;
 use certctl_domain::secret::Secret;
 use certctl_http::{App, AppState, BuildInfo, Capabilities, HttpSettings};
-use certctl_service::{Services, config::ConfiguredKey};
+use certctl_service::{
+    Services,
+    config::{ConfiguredKey, ServiceConfig},
+};
 use certctl_telemetry::Health;
 use certctl_testkit::{
     TestDb,
@@ -32,6 +35,11 @@ pub(crate) struct NounApi {
 
 impl NounApi {
     pub(crate) async fn new(db: TestDb) -> Self {
+        Self::with(db, |_| {}).await
+    }
+
+    /// Configured in another way.
+    pub(crate) async fn with(db: TestDb, change: impl FnOnce(&mut ServiceConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config();
         config.api_keys.push(ConfiguredKey {
@@ -39,6 +47,7 @@ impl NounApi {
             key: Secret::new(VIEWER_KEY),
             admin: false,
         });
+        change(&mut config);
         let services = services(db.db(), db.clock(), folder.path(), config);
         services.grant_configured_keys().await.unwrap();
         let health = Health::new();

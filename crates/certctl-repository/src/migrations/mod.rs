@@ -60,6 +60,7 @@ macro_rules! embedded_in {
             "0003_revocation_status.up.sql",
             "0004_notifications.up.sql",
             "0005_policies_and_approvals.up.sql",
+            "0006_access.up.sql",
             "0009_limits.up.sql",
         )
     };

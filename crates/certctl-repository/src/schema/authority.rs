@@ -76,11 +76,22 @@ diesel::table! {
         id -> Text,
         name -> Text,
         key_hash -> Text,
+        previous_key_hash -> Nullable<Text>,
+        previous_valid_until -> Nullable<UtcTimestamp>,
         tenant_id -> Text,
         admin -> Bool,
         created_by -> Text,
         created_at -> UtcTimestamp,
         expires_at -> Nullable<UtcTimestamp>,
         last_used_at -> Nullable<UtcTimestamp>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Text};
+
+    access_version (id) {
+        id -> Text,
+        version -> BigInt,
     }
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use certctl_domain::{id::JobId, serial::SerialNumber};
 use certctl_repository::{
+    access_version,
     jobs::claim::{self, ClaimedJob},
     sealed::SealedColumn,
     transaction,
@@ -83,17 +84,22 @@ impl Services {
         self.wake.ring();
     }
 
-    /// Wakes the workers of this process whenever another replica says that there is something to do; returns when the
-    /// connection to the database ends.
+    /// Hears what other replicas say: wakes the workers of this process when there is something to do, and forgets what is
+    /// remembered of keys when who may do what has changed. Returns when the connection to the database ends.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the database cannot be listened to.
     pub async fn hear_wakes(&self) -> Result<(), Error> {
-        let mut listener = self.db.listen(&[WAKE_CHANNEL]).await?;
+        let channels = [WAKE_CHANNEL, access_version::CHANNEL];
+        let mut listener = self.db.listen(&channels).await?;
         // What was said before is lost.
         self.wake.ring();
-        while listener.recv().await?.is_some() {
-            self.wake.ring();
+        self.forget_keys();
+        while let Some(channel) = listener.recv().await? {
+            match channel.as_str() {
+                access_version::CHANNEL => self.forget_keys(),
+                _ => self.wake.ring(),
+            }
         }
         Ok(())
     }

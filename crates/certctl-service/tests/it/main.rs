@@ -7,12 +7,14 @@
 
 mod access;
 mod agents;
+mod bootstrap;
 mod bulk;
 mod certificates;
 mod crashes;
 mod encryption;
 mod engine;
 mod issuers;
+mod keys;
 mod kit;
 mod limits;
 mod maintenance;
@@ -20,10 +22,13 @@ mod notifications;
 mod owners;
 mod profiles;
 mod refusals;
+mod refusals_complete;
 mod renewal_policies;
 mod renewals;
+mod replicas;
 mod reports;
 mod revocations;
+mod roles;
 mod support;
 mod targets;
 mod teams;

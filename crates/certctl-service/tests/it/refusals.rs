@@ -1,18 +1,24 @@
 use certctl_domain::{
     access::Actor,
     agent::AgentReport,
-    id::{AuditEventId, IssuerId, JobId, OwnerId, ProfileId, RenewalPolicyId, TargetId, TeamId},
+    id::{
+        AuditEventId, IssuerId, JobId, OwnerId, ProfileId, RenewalPolicyId, RoleId, TargetId,
+        TeamId,
+    },
     page::PageRequest,
 };
 use certctl_service::{
     AuditFilter, CertificateFilter, CertificateOrder, JobFilter,
     agents::{AgentInput, Registrar},
     certificates::CertificateInput,
+    grants::{GrantInput, ScopeInput},
     issuers::IssuerInput,
     jobs::VerificationInput,
+    keys::KeyInput,
     owners::OwnerInput,
     profiles::ProfileInput,
     renewal_policies::RenewalPolicyInput,
+    roles::{RoleInput, RolePermissionInput},
     targets::TargetInput,
     teams::TeamInput,
     work::JobReport,
@@ -22,7 +28,7 @@ use certctl_testkit::{TestDb, db_tests};
 use crate::support::{World, outcome};
 
 db_tests! {
-    // Every use case that takes an actor. Whoever adds one adds it here.
+    // Every use case that takes an actor. Whoever adds one adds it here; `refusals_complete` looks whether they did.
     async fn an_actor_without_grants_may_do_nothing(db: TestDb) {
         let world = World::new(db).await;
         let (s, nobody, page) = (&world.services, &Actor::anonymous(), PageRequest::default());
@@ -31,6 +37,7 @@ db_tests! {
         let (team, owner) = (&TeamId::from_stored("t-platform".into()), &OwnerId::from_stored("o-alice".into()));
         let (policy, profile) = (&RenewalPolicyId::from_stored("rp-standard".into()), &ProfileId::from_stored("prof-standard-tls".into()));
         let (target, issuer) = (&TargetId::from_stored("tgt-web".into()), &IssuerId::from_stored("iss-local".into()));
+        let role = &RoleId::from_stored("r-viewer".into());
         let answers = [
             ("cert.read", outcome(s.list_certificates(nobody, &CertificateFilter::default(), CertificateOrder::Name, false, page).await)),
             ("cert.read", outcome(s.list_certificates_after(nobody, &CertificateFilter::default(), None, 1).await)),
@@ -93,6 +100,22 @@ db_tests! {
             ("issuer.edit", outcome(s.update_issuer(nobody, issuer, IssuerInput::default()).await)),
             ("issuer.delete", outcome(s.delete_issuer(nobody, issuer).await)),
             ("issuer.edit", outcome(s.test_issuer(nobody, issuer).await)),
+            ("auth.role.list", outcome(s.list_roles(nobody, page).await)),
+            ("auth.role.list", outcome(s.get_role(nobody, role).await)),
+            ("auth.role.create", outcome(s.create_role(nobody, RoleInput::default()).await)),
+            ("auth.role.edit", outcome(s.update_role(nobody, role, RoleInput::default()).await)),
+            ("auth.role.delete", outcome(s.delete_role(nobody, role).await)),
+            ("auth.role.edit", outcome(s.add_role_permission(nobody, role, &RolePermissionInput::default()).await)),
+            ("auth.role.edit", outcome(s.remove_role_permission(nobody, role, &RolePermissionInput::default()).await)),
+            ("auth.role.assign", outcome(s.grant_role(nobody, "ci", GrantInput::default()).await)),
+            ("auth.role.revoke", outcome(s.revoke_role(nobody, "ci", role, &ScopeInput::default()).await)),
+            ("auth.role.assign", outcome(s.remove_demo_grants(nobody).await)),
+            ("auth.role.assign", outcome(s.runtime_config(nobody).await)),
+            ("auth.key.list", outcome(s.list_keys(nobody, None, page).await)),
+            ("auth.key.list", outcome(s.get_key(nobody, "ci").await)),
+            ("auth.key.create", outcome(s.create_key(nobody, KeyInput::default()).await)),
+            ("auth.key.rotate", outcome(s.rotate_key(nobody, "ci", std::time::Duration::ZERO).await)),
+            ("auth.key.delete", outcome(s.delete_key(nobody, "ci").await)),
         ];
         for (number, (permission, answer)) in answers.iter().enumerate() {
             assert_eq!(*answer, format!("needs {permission}"), "row {number}");

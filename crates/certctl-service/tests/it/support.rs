@@ -328,6 +328,8 @@ pub(crate) fn outcome<T>(result: Result<T, Error>) -> String {
         Err(Error::AgentBlocked(_)) => "blocked".to_owned(),
         Err(Error::Unprocessable(_)) => "unprocessable".to_owned(),
         Err(Error::TooManyExports { .. }) => "too many".to_owned(),
+        Err(Error::Gone(_)) => "gone".to_owned(),
+        Err(Error::Disabled(_)) => "disabled".to_owned(),
         other => crate::kit::outcome(other),
     }
 }

@@ -1,0 +1,12 @@
+DROP TRIGGER IF EXISTS access_agent_gone;
+DROP TRIGGER IF EXISTS access_agent;
+DROP TRIGGER IF EXISTS access_key_gone;
+DROP TRIGGER IF EXISTS access_key;
+DROP TRIGGER IF EXISTS access_key_made;
+DROP TRIGGER IF EXISTS access_role_narrower;
+DROP TRIGGER IF EXISTS access_role;
+DROP TRIGGER IF EXISTS access_role_wider;
+DROP TRIGGER IF EXISTS access_revoked;
+DROP TRIGGER IF EXISTS access_regranted;
+DROP TRIGGER IF EXISTS access_granted;
+DROP TABLE IF EXISTS access_version;
