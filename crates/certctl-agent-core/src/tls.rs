@@ -2,8 +2,8 @@
 
 use std::{path::Path, sync::Arc};
 
-use certctl_connectors::probe::any_certificate;
 use certctl_pki::pem;
+use certctl_tls::any_certificate;
 use rustls::{ClientConfig, RootCertStore, crypto::ring, version::TLS13};
 use rustls_pki_types::CertificateDer;
 

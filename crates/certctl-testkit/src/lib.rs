@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod ca;
 pub mod database;
 pub mod entities;
 pub mod install;

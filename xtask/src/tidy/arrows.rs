@@ -5,17 +5,23 @@ use std::collections::BTreeSet;
 use super::packages::{Dependency, Kind, Package};
 
 /// For every crate, those it may name. A crate without a row may not exist.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("certctl-domain", &[]),
     ("certctl-procs", &[]),
+    ("certctl-tls", &[]),
     ("certctl-pki", &["certctl-domain"]),
-    ("certctl-repository", &["certctl-domain"]),
+    ("certctl-repository", &["certctl-domain", "certctl-tls"]),
     ("certctl-acme", &["certctl-domain", "certctl-pki"]),
     ("certctl-telemetry", &["certctl-domain"]),
     ("certctl-settings", &["certctl-domain"]),
     (
         "certctl-connectors",
-        &["certctl-domain", "certctl-pki", "certctl-telemetry"],
+        &[
+            "certctl-domain",
+            "certctl-tls",
+            "certctl-pki",
+            "certctl-telemetry",
+        ],
     ),
     (
         "certctl-service",
@@ -44,6 +50,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
         "certctl-agent-core",
         &[
             "certctl-domain",
+            "certctl-tls",
             "certctl-pki",
             "certctl-connectors",
             "certctl-telemetry",

@@ -9,15 +9,13 @@ use std::{
 
 use certctl_domain::key::KeySpec;
 use certctl_pki::{csr::Csr, key::PrivateKey};
+use certctl_testkit::ca::Ca;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_rustls::TlsAcceptor;
 
-use crate::{
-    ca::Ca,
-    http::{self, Reply, Request},
-};
+use crate::http::{self, Reply, Request};
 
 pub(crate) const AGENT: &str = "agent-1";
 pub(crate) const API_KEY: &str = "canary-api-key";
@@ -77,9 +75,9 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        let ca = Arc::new(Ca::new());
+        let ca = Arc::new(Ca::new("Agent Test Root"));
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("ca.pem"), &ca.root_pem).unwrap();
+        std::fs::write(folder.path().join("ca.pem"), ca.root_pem()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State::default()));

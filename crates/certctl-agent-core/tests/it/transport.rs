@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use certctl_agent_core::{Agent, Error};
 use certctl_domain::time::SystemClock;
+use certctl_testkit::ca::Ca;
 
-use crate::{bench::Bench, ca::Ca, server::How};
+use crate::{bench::Bench, server::How};
 
 fn agent(config: certctl_agent_core::AgentConfig) -> Result<Agent, Error> {
     Agent::new(config, Arc::new(SystemClock))
@@ -15,7 +16,7 @@ fn agent(config: certctl_agent_core::AgentConfig) -> Result<Agent, Error> {
 async fn a_server_of_another_root_is_not_talked_to_unless_told_so() {
     let bench = Bench::start().await;
     let other = bench.folder().join("other.pem");
-    std::fs::write(&other, Ca::new().root_pem).unwrap();
+    std::fs::write(&other, Ca::new("Another Root").root_pem()).unwrap();
     let mut config = bench.config();
     config.server.ca_bundle = Some(other);
     let refused = agent(config.clone()).unwrap().heartbeat().await;

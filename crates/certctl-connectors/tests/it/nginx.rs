@@ -17,12 +17,10 @@ use certctl_connectors::{
     probe::Prober,
     target::{Error, TargetConnector as _},
 };
+use certctl_testkit::ca::Ca;
 use serde_json::json;
 
-use crate::{
-    ca::Ca,
-    web::{LIMIT, Web, connector, real_connector},
-};
+use crate::web::{LIMIT, Web, connector, real_connector};
 
 fn set(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -325,7 +323,7 @@ async fn what_is_wrong_with_a_request_is_said_before_anything_is_touched() {
         "cert_path": folder.path().join("cert.pem"), "key_path": folder.path().join("key.pem"),
         "validate_command": "true", "reload_command": "true",
     });
-    let pair = Ca::new().issue("a.example");
+    let pair = Ca::new("Connector Test Root").issue("a.example");
     connector.validate_config(&good).await.unwrap();
 
     for (field, value, said) in [

@@ -19,12 +19,11 @@ use certctl_connectors::{
 };
 use certctl_domain::time::SystemClock;
 use certctl_testkit::{
+    ca::{Ca, Pair},
     install::{Program, ensure},
     nginx::{self, free_port},
 };
 use serde_json::{Value, json};
-
-use crate::ca::{Ca, Pair};
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 
@@ -42,7 +41,7 @@ impl Web {
     pub(crate) fn start() -> Self {
         ensure(&[Program::Nginx]).expect("these tests need nginx: install the package nginx");
         let folder = tempfile::tempdir().unwrap();
-        let ca = Ca::new();
+        let ca = Ca::new("Connector Test Root");
         let first = ca.issue("first.example");
         for (name, pair) in [("tls", &first), ("other", &ca.issue("other.example"))] {
             let tls = folder.path().join(name);
