@@ -12,7 +12,7 @@ use certctl_connectors::issuer::{
 };
 use certctl_domain::{
     secret::Secret,
-    time::{Clock, SystemClock},
+    time::{Clock, SystemClock, Timestamp},
 };
 use certctl_http::{App, AppState, Capabilities, tls::CertResolver};
 use certctl_pki::seal::Sealer;
@@ -21,6 +21,7 @@ use certctl_service::{
     Services,
     config::Dependencies,
     encryption::{self, Step},
+    seeds,
 };
 use certctl_settings::{DatabaseUrl, Settings};
 use certctl_telemetry::{Health, MetricsHandle};
@@ -72,7 +73,7 @@ impl Server {
         make_private_folder(&data_dir)?;
         make_private_database(&settings)?;
         let instance = instance()?;
-        run_migrations(&settings, &instance).await?;
+        run_migrations(&settings, &instance, clock.now()).await?;
         let db = Db::open(&wiring::database(&settings))?;
         let sealer = wiring::sealer(&settings);
         encryption::check(&db, sealer.as_ref(), clock.now()).await?;
@@ -223,10 +224,12 @@ pub async fn reencrypt(
 pub async fn migrate(settings: &Settings) -> Result<(), Error> {
     make_private_folder(&settings.server.data_dir)?;
     make_private_database(settings)?;
-    run_migrations(settings, &instance()?).await
+    run_migrations(settings, &instance()?, SystemClock.now()).await
 }
 
-async fn run_migrations(settings: &Settings, instance: &str) -> Result<(), Error> {
+/// Brings the schema up to date and inserts what is absent of the seeds; with a hook only the demo data, which the hook knows
+/// nothing of.
+async fn run_migrations(settings: &Settings, instance: &str, now: Timestamp) -> Result<(), Error> {
     let options = migrations::Options {
         url: wiring::database_url(settings),
         lock_timeout: settings.database.migrations_lock_timeout,
@@ -242,10 +245,22 @@ async fn run_migrations(settings: &Settings, instance: &str) -> Result<(), Error
         Some(folder) => migrations::from_folder(folder, backend)?,
         None => migrations::embedded(backend),
     };
+    let demo = settings
+        .database
+        .demo_seed
+        .then(|| seeds::demo_sql(backend, now))
+        .transpose()?;
     if settings.database.migrations_via_hook {
-        return Ok(migrations::verify(&options, &files).await?);
+        migrations::verify(&options, &files).await?;
+        if let Some(demo) = &demo {
+            migrations::seed_demo(&options, demo).await?;
+        }
+        return Ok(());
     }
-    let report = migrations::up(&options, &files).await?;
+    let report = match &demo {
+        Some(demo) => migrations::up_with_demo(&options, &files, demo).await?,
+        None => migrations::up(&options, &files).await?,
+    };
     for version in &report.applied {
         tracing::info!(%version, "migration applied");
     }

@@ -17,6 +17,7 @@ use crate::{
     Conn, Error,
     db::dialect,
     schema::agents,
+    seed::demo::NOBODY,
     types::{At, UtcTimestamp, at, time},
 };
 
@@ -266,7 +267,8 @@ pub async fn record_heartbeats(conn: &mut Conn, beats: &[Heartbeat]) -> Result<u
     Ok(changed)
 }
 
-/// Marks agents that were not heard of since `threshold` as offline; sentinels and retired ones are left alone.
+/// Marks agents that were not heard of since `threshold` as offline; sentinels, retired ones and those of the demo
+/// data, who are nobody, are left alone.
 ///
 /// # Errors
 /// What the database says.
@@ -274,9 +276,9 @@ pub async fn mark_offline(conn: &mut Conn, threshold: Timestamp) -> Result<usize
     // The state is no bind, or the index of those that are online would be of no use to a prepared statement; and those never
     // heard of go by themselves, since SQLite does not enter that index twice for one condition with OR.
     const OLD: &str = "UPDATE agents SET status = 'Offline' WHERE status = 'Online' AND retired_at IS NULL \
-        AND last_heartbeat_at < $1 AND id NOT IN ($2, $3, $4, $5)";
+        AND last_heartbeat_at < $1 AND id NOT IN ($2, $3, $4, $5) AND api_key_hash <> $6";
     const NEVER: &str = "UPDATE agents SET status = 'Offline' WHERE status = 'Online' AND retired_at IS NULL \
-        AND last_heartbeat_at IS NULL AND id NOT IN ($1, $2, $3, $4)";
+        AND last_heartbeat_at IS NULL AND id NOT IN ($1, $2, $3, $4) AND api_key_hash <> $5";
     let [one, two, three, four] = SENTINELS;
     let (old, never) = (dialect(conn, OLD), dialect(conn, NEVER));
     let old = on_conn!(conn, c => diesel::sql_query(old)
@@ -285,6 +287,7 @@ pub async fn mark_offline(conn: &mut Conn, threshold: Timestamp) -> Result<usize
         .bind::<Text, _>(two)
         .bind::<Text, _>(three)
         .bind::<Text, _>(four)
+        .bind::<Text, _>(NOBODY)
         .execute(c)
         .await)?;
     let never = on_conn!(conn, c => diesel::sql_query(never)
@@ -292,6 +295,7 @@ pub async fn mark_offline(conn: &mut Conn, threshold: Timestamp) -> Result<usize
         .bind::<Text, _>(two)
         .bind::<Text, _>(three)
         .bind::<Text, _>(four)
+        .bind::<Text, _>(NOBODY)
         .execute(c)
         .await)?;
     Ok(old + never)

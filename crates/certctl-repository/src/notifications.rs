@@ -4,6 +4,7 @@ use certctl_domain::{
     id::{CertificateId, NotificationId, RenewalPolicyId},
     notification::{Notification, NotificationChannel, NotificationStatus, NotificationType},
     page::{Page, PageRequest},
+    revocation::RevocationReason,
     text_enum::UnknownValue,
     time::Timestamp,
 };
@@ -16,6 +17,7 @@ use serde_json::json;
 
 use crate::{
     Conn, Error,
+    db::dialect,
     jobs::complete::{Batch, moment},
     schema::notification_events,
     types::{At, JsonDoc, UtcTimestamp, time},
@@ -81,6 +83,34 @@ pub async fn enqueue_all(
             .await)?;
     }
     Ok(written)
+}
+
+/// Writes a notice of every certificate with a revocation whose id begins with `batch` and a dash, with the same keys as those of
+/// single revocations, in one statement. Returns how many are new.
+///
+/// # Errors
+/// What the database says.
+pub async fn enqueue_revocations(
+    conn: &mut Conn,
+    batch: &str,
+    reason: RevocationReason,
+    now: Timestamp,
+) -> Result<usize, Error> {
+    // The full stop is the next character after the dash: together they are a range of the primary key.
+    const SQL: &str = "WITH revoked AS (SELECT DISTINCT r.certificate_id AS id FROM certificate_revocations r WHERE r.id > $1 || '-' AND r.id < $1 || '.') \
+        INSERT INTO notification_events (id, type, certificate_id, channel, recipient, message, status, dedupe_key, created_at) \
+        SELECT $2 || '-' || row_number() OVER (), 'Revocation', c.id, 'Email', COALESCE(NULLIF(o.email, ''), o.id), \
+            'Certificate ' || c.name || ' was revoked (' || $3 || ')', 'pending', 'revoked:' || c.id, $4 \
+        FROM revoked JOIN managed_certificates c ON c.id = revoked.id JOIN owners o ON o.id = c.owner_id WHERE true \
+        ON CONFLICT (dedupe_key) DO NOTHING";
+    let sql = dialect(conn, SQL);
+    Ok(on_conn!(conn, c => diesel::sql_query(sql)
+        .bind::<Text, _>(batch)
+        .bind::<Text, _>(NotificationId::generate(now).as_str())
+        .bind::<Text, _>(reason.as_str())
+        .bind::<UtcTimestamp, _>(At(now))
+        .execute(c)
+        .await)?)
 }
 
 /// What to list.

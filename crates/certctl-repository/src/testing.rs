@@ -42,7 +42,7 @@ pub fn fingerprint(backend: Backend) -> String {
         context.update(file.version.as_bytes());
         context.update(file.sql.as_bytes());
     }
-    context.update(seed::baseline().as_bytes());
+    context.update(seed::all(None).as_bytes());
     hex::encode(context.finish())
 }
 
@@ -109,7 +109,7 @@ pub async fn recycle(
     if schema_fingerprint(url).await? != fingerprint {
         return Ok(false);
     }
-    administer(url, &[EMPTY.to_owned(), seed::baseline()]).await?;
+    administer(url, &[EMPTY.to_owned(), seed::all(None)]).await?;
     Ok(true)
 }
 

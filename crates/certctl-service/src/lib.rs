@@ -31,11 +31,11 @@ mod revising;
 pub mod revocations;
 pub mod roles;
 mod secrets;
+pub mod seeds;
 mod services;
 pub mod stats;
 pub mod targets;
 pub mod teams;
-mod totals;
 pub mod work;
 
 pub use certctl_repository::{

@@ -25,6 +25,7 @@ use crate::{
     Error, Services,
     engine::end_intents,
     metrics::{RunEnd, observe_run},
+    notifications::tell_of_swept,
     renewals::jitter,
     services::event,
 };
@@ -54,6 +55,7 @@ impl Services {
                 complete::fail_certificates(conn, &failed, now).await?;
                 end_intents(conn, &Actor::system(), &failed, now).await?;
                 audit(conn, "job_timeout", &swept, |one| json!({"old_status": "Running", "new_status": one.status, "timeout_reason": "lease_expired"}), now).await?;
+                tell_of_swept(conn, &swept, "the worker that held the job died", now).await?;
             }
             Ok::<_, Error>(swept)
         })?;
@@ -110,6 +112,7 @@ impl Services {
             complete::fail_certificates(conn, &ended, now).await?;
             end_intents(conn, &Actor::system(), &ended, now).await?;
             audit(conn, "job_timeout", &swept, |one| timeout_details("AwaitingCSR", "csr_timeout", after, one), now).await?;
+            tell_of_swept(conn, &swept, "no request came", now).await?;
             Ok::<_, Error>(swept.len())
         })
     }
@@ -127,6 +130,7 @@ impl Services {
                 approvals::close_for_job(conn, &one.id, "expired", "system-reaper", "approval_timeout", now).await?;
             }
             audit(conn, "job_timeout", &swept, |one| timeout_details("AwaitingApproval", "approval_timeout", after, one), now).await?;
+            tell_of_swept(conn, &swept, "nobody approved it", now).await?;
             Ok::<_, Error>(swept.len())
         })
     }
@@ -137,6 +141,7 @@ impl Services {
         let swept = transaction!(self.db, "reap jobs of silent agents", conn => {
             let swept = claim::reap_of_silent_agents(conn, now - DEPLOYABLE_WITHIN, again, now).await?;
             audit(conn, "job_offline_agent_reap", &swept, |_| json!({"timeout_reason": "agent_offline"}), now).await?;
+            tell_of_swept(conn, &swept, "the agent fell silent", now).await?;
             Ok::<_, Error>(swept)
         })?;
         observe_failures(&swept, now);

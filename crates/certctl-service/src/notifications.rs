@@ -16,8 +16,8 @@ use certctl_domain::{
     time::Timestamp,
 };
 use certctl_repository::{
-    audit_events,
-    jobs::complete::Completion,
+    Conn, audit_events,
+    jobs::{claim::Swept, complete::Completion},
     notifications::{self, ExpiryAlert, ExpiryWindow, Notice, NotificationFilter},
     renewal_policies, transaction,
 };
@@ -210,6 +210,40 @@ pub(crate) fn of_failed_renewal(certificate: &CertificateId, job: &JobId, proble
     }
 }
 
+/// Tells of jobs that a sweep ended for good, with why.
+pub(crate) async fn tell_of_swept(
+    conn: &mut Conn,
+    swept: &[Swept],
+    why: &str,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let notices: Vec<Notice> = swept
+        .iter()
+        .filter(|one| one.failed_for_good())
+        .filter_map(|one| {
+            let certificate = one.certificate_id.as_ref()?;
+            match JobType::parse(&one.kind).ok()? {
+                JobType::Renewal | JobType::Issuance => {
+                    Some(of_failed_renewal(certificate, &one.id, why))
+                }
+                JobType::Deployment => Some(of_failed_deployment(certificate, &one.id, why)),
+                JobType::Validation => None,
+            }
+        })
+        .collect();
+    notifications::enqueue_all(conn, &notices, now).await?;
+    Ok(())
+}
+
+fn of_failed_deployment(certificate: &CertificateId, job: &JobId, problem: &str) -> Notice {
+    Notice {
+        kind: NotificationType::DeploymentFailure,
+        certificate_id: certificate.clone(),
+        message: format!("could not be deployed: {}", short(problem)),
+        key: format!("deployment-failed:{job}"),
+    }
+}
+
 /// What became of a job that an agent reported; none where it is tried again, or is of no certificate.
 pub(crate) fn of_report(
     job: &Job,
@@ -229,12 +263,10 @@ pub(crate) fn of_report(
             message: format!("was deployed to {target}"),
             key: format!("deployed:{}", job.id),
         }),
-        (JobType::Deployment, JobStatus::Failed) if !is_tried_again => Some(Notice {
-            kind: NotificationType::DeploymentFailure,
-            certificate_id,
-            message: format!("could not be deployed to {target}: {}", short(problem)),
-            key: format!("deployment-failed:{}", job.id),
-        }),
+        (JobType::Deployment, JobStatus::Failed) if !is_tried_again => {
+            let problem = format!("{target}: {problem}");
+            Some(of_failed_deployment(&certificate_id, &job.id, &problem))
+        }
         (JobType::Renewal | JobType::Issuance, JobStatus::Failed) if !is_tried_again => {
             Some(of_failed_renewal(&certificate_id, &job.id, problem))
         }

@@ -21,7 +21,6 @@ use crate::{
     issuers::registry::IssuerRegistry,
     limits::Limits,
     metrics::RecentCounts,
-    totals::TotalsCache,
 };
 
 /// All use cases; cheap to clone. Every public method takes the actor first and authorises before it does anything.
@@ -41,7 +40,6 @@ pub struct Inner {
     pub(crate) wake: Wake,
     pub(crate) limits: Limits,
     pub(crate) counts: RecentCounts,
-    pub(crate) totals: TotalsCache,
 }
 
 impl Services {
@@ -68,7 +66,6 @@ impl Services {
             wake: Wake::default(),
             limits,
             counts: RecentCounts::default(),
-            totals: TotalsCache::default(),
             config,
         }))
     }

@@ -35,7 +35,7 @@ settings!(DATABASE, "Database" {
         "Accepts a database that has migrations which this program does not know.";
     MIGRATIONS_VIA_HOOK: Bool = Bool, Text("false"), SERVER,
         "Does not migrate at start, for a job has done so; a start on an incomplete database is refused.";
-    DEMO_SEED: Bool = Bool, Text("false"), SERVER, "Fills the database with the demo data at start. No effect yet.";
+    DEMO_SEED: Bool = Bool, Text("false"), SERVER, "Fills the database with the demo data at start, where it is absent. Nothing happens to it by itself for a day; its agents are nobody.";
 });
 
 /// Which database is used, and how.

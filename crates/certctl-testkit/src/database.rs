@@ -162,6 +162,31 @@ impl TestDb {
         self.db.clone()
     }
 
+    /// Inserts the demo data, as a server with `CERTCTL_DEMO_SEED` does at [`START`].
+    ///
+    /// # Panics
+    /// When the database refuses it.
+    pub async fn seed_demo(&self) {
+        let sql = certctl_service::seeds::demo_sql(self.backend(), START);
+        let sql = sql.expect("keys can be made");
+        migrations::seed_demo(&migration_options(&self.url), &sql)
+            .await
+            .unwrap_or_else(|error| panic!("cannot seed: {}", chain(&error)));
+    }
+
+    /// Migrates an [empty](Self::empty) database and inserts both seeds, as the first start of a server with `CERTCTL_DEMO_SEED` does.
+    ///
+    /// # Panics
+    /// When the database refuses it.
+    pub async fn migrate_with_demo(&self) {
+        let backend = self.backend();
+        let sql = certctl_service::seeds::demo_sql(backend, START).expect("keys can be made");
+        let (options, files) = (migration_options(&self.url), migrations::embedded(backend));
+        migrations::up_with_demo(&options, &files, &sql)
+            .await
+            .unwrap_or_else(|error| panic!("cannot migrate: {}", chain(&error)));
+    }
+
     /// A clock that stands at [`START`] until it is moved.
     #[must_use]
     pub fn clock(&self) -> &ManualClock {
@@ -266,13 +291,16 @@ async fn migrate(url: &str) -> Result<migrations::Report, migrations::Error> {
     } else {
         Backend::Sqlite
     };
-    let options = migrations::Options {
+    migrations::up(&migration_options(url), &migrations::embedded(backend)).await
+}
+
+fn migration_options(url: &str) -> migrations::Options {
+    migrations::Options {
         url: Secret::new(url),
         lock_timeout: Duration::from_secs(60),
         allow_newer: false,
         applied_by: "test".to_owned(),
-    };
-    migrations::up(&options, &migrations::embedded(backend)).await
+    }
 }
 
 /// What the names of all databases of tests begin with; the process comes next.

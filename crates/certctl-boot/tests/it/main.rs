@@ -7,6 +7,7 @@
 
 mod client;
 mod database;
+mod demo;
 mod draining;
 mod encryption;
 mod installation;

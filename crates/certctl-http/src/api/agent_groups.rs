@@ -46,58 +46,8 @@ pub(crate) fn routes() -> Vec<Route> {
     ]
 }
 
-async fn list_agent_groups(
-    State(state): State<AppState>,
-    Caller(actor): Caller,
-    Paging(page): Paging,
-) -> Result<Paged<AgentGroupView>, ApiError> {
-    let groups = state.services.list_agent_groups(&actor, page).await?;
-    Ok(Paged::new(groups, page, Into::into))
-}
-
-async fn create_agent_group(
-    State(state): State<AppState>,
-    Caller(actor): Caller,
-    ApiJson(body): ApiJson<AgentGroupRequest>,
-) -> Result<(StatusCode, Json<AgentGroupView>), ApiError> {
-    let group = state
-        .services
-        .create_agent_group(&actor, body.into())
-        .await?;
-    Ok((StatusCode::CREATED, Json(group.into())))
-}
-
-async fn get_agent_group(
-    State(state): State<AppState>,
-    Caller(actor): Caller,
-    PathId(id): PathId<AgentGroupId>,
-) -> Result<Json<AgentGroupView>, ApiError> {
-    Ok(Json(
-        state.services.get_agent_group(&actor, &id).await?.into(),
-    ))
-}
-
-async fn update_agent_group(
-    State(state): State<AppState>,
-    Caller(actor): Caller,
-    PathId(id): PathId<AgentGroupId>,
-    ApiJson(body): ApiJson<AgentGroupRequest>,
-) -> Result<Json<AgentGroupView>, ApiError> {
-    let group = state
-        .services
-        .update_agent_group(&actor, &id, body.into())
-        .await?;
-    Ok(Json(group.into()))
-}
-
-async fn delete_agent_group(
-    State(state): State<AppState>,
-    Caller(actor): Caller,
-    PathId(id): PathId<AgentGroupId>,
-) -> Result<StatusCode, ApiError> {
-    state.services.delete_agent_group(&actor, &id).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
+crud_handlers!(AgentGroupId, AgentGroupRequest => AgentGroupView:
+    list_agent_groups, create_agent_group, get_agent_group, update_agent_group, delete_agent_group);
 
 async fn list_agent_group_members(
     State(state): State<AppState>,

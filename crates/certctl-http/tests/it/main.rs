@@ -14,6 +14,7 @@ mod auth;
 mod bulk;
 mod certificates;
 mod cors;
+mod demo;
 mod errors;
 mod issuers;
 mod jobs;

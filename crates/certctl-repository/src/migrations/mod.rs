@@ -61,7 +61,6 @@ macro_rules! embedded_in {
             "0004_notifications.up.sql",
             "0005_policies_and_approvals.up.sql",
             "0006_access.up.sql",
-            "0007_list_indexes.up.sql",
             "0009_limits.up.sql",
         )
     };
@@ -246,9 +245,44 @@ pub async fn up_with(
     files: &[Migration],
     mut progress: impl FnMut(Progress<'_>) + Send,
 ) -> Result<Report, Error> {
+    run(options, files, None, &mut progress).await
+}
+
+/// [`up`], with the demo data of [`crate::seed::demo::sql`] under the same lock.
+///
+/// # Errors
+/// As [`up`].
+pub async fn up_with_demo(
+    options: &Options,
+    files: &[Migration],
+    demo: &str,
+) -> Result<Report, Error> {
+    run(options, files, Some(demo), &mut |_| {}).await
+}
+
+/// Inserts the demo data of [`crate::seed::demo::sql`] under the lock and applies nothing, for a server whose database another
+/// program brings up to date.
+///
+/// # Errors
+/// [`Error::Connect`], [`Error::Locked`], [`Error::Apply`].
+pub async fn seed_demo(options: &Options, demo: &str) -> Result<(), Error> {
     let mut session = Session::open(&options.url).await?;
-    session.lock(options.lock_timeout, &mut progress).await?;
-    let outcome = apply_all(&mut session, options, files, &mut progress).await;
+    session.lock(options.lock_timeout, &mut |_| {}).await?;
+    let outcome = session.seed_demo(demo).await;
+    let unlocked = session.unlock().await;
+    outcome?;
+    unlocked
+}
+
+async fn run(
+    options: &Options,
+    files: &[Migration],
+    demo: Option<&str>,
+    progress: &mut (impl FnMut(Progress<'_>) + Send),
+) -> Result<Report, Error> {
+    let mut session = Session::open(&options.url).await?;
+    session.lock(options.lock_timeout, progress).await?;
+    let outcome = apply_all(&mut session, options, files, demo, progress).await;
     // The end of the session would release the lock too, but the server may notice that later than the next program asks.
     let unlocked = session.unlock().await;
     let report = outcome?;
@@ -260,6 +294,7 @@ async fn apply_all(
     session: &mut Session,
     options: &Options,
     files: &[Migration],
+    demo: Option<&str>,
     progress: &mut (impl FnMut(Progress<'_>) + Send),
 ) -> Result<Report, Error> {
     session.make_ledger().await?;
@@ -280,7 +315,7 @@ async fn apply_all(
         }
     }
     progress(Progress::Seeding);
-    session.seed().await?;
+    session.seed(demo).await?;
     Ok(report)
 }
 

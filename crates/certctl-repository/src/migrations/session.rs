@@ -225,11 +225,20 @@ impl Session {
         Ok(Some(took))
     }
 
-    /// Inserts the rows that every installation starts with, where they are absent.
-    pub(super) async fn seed(&mut self) -> Result<(), Error> {
-        self.begin("seed").await?;
-        let outcome = self.run("seed", &seed::baseline()).await;
-        self.end("seed", outcome).await
+    /// Inserts the rows that every installation starts with, and the demo data where it is asked for.
+    pub(super) async fn seed(&mut self, demo: Option<&str>) -> Result<(), Error> {
+        self.insert("seed", &seed::all(demo)).await
+    }
+
+    /// Inserts the demo data, where it is absent.
+    pub(super) async fn seed_demo(&mut self, demo: &str) -> Result<(), Error> {
+        self.insert("demo seed", demo).await
+    }
+
+    async fn insert(&mut self, step: &str, sql: &str) -> Result<(), Error> {
+        self.begin(step).await?;
+        let outcome = self.run(step, sql).await;
+        self.end(step, outcome).await
     }
 
     async fn begin(&mut self, version: &str) -> Result<(), Error> {

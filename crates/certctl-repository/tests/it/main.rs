@@ -46,5 +46,4 @@ mod revocations;
 mod rows_of_others;
 mod schema;
 mod stats;
-mod totals;
 mod transactions;

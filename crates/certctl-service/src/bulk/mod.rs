@@ -18,7 +18,7 @@ use certctl_domain::{
 };
 use certctl_repository::{
     bulk::{self, Reassignment, Renewal, Revoking, Selection},
-    owners, teams, transaction,
+    notifications, owners, teams, transaction,
 };
 use serde_json::{Value, json};
 
@@ -172,6 +172,7 @@ impl Services {
         };
         let done = transaction!(self.db, "bulk revoke", conn => {
             let done = bulk::revoke(conn, &selection, &revoking).await?;
+            notifications::enqueue_revocations(conn, &done.batch, revoking.reason, now).await?;
             let details = json!({"criteria": criteria.audited(), "reason": reason.as_str(), "source": source.map(CertificateSource::as_str),
                 "total_matched": done.matched, "total_revoked": done.revoked, "total_failed": done.without_version});
             record(conn, event(actor, EventCategory::CertLifecycle, "bulk_revocation_initiated", BULK, details, now)).await?;

@@ -81,7 +81,7 @@ impl World {
     }
 
     /// Many active certificates of an owner, put in straight.
-    pub(crate) async fn many(&self, owner: &str, count: usize) {
+    async fn many(&self, owner: &str, count: usize) {
         enter!(
             self,
             owners::insert(&entities::owner(owner, &self.ids.team))
@@ -258,6 +258,8 @@ db_tests! {
         assert_eq!(counts(&done), (10, 7, 2, 1));
         assert_eq!(done.failures.iter().map(|one| one.certificate_id.as_str()).collect::<Vec<_>>(), ["mc-none"]);
         let revoked = world.db.texts("SELECT certificate_id || ' ' || reason AS value FROM certificate_revocations WHERE reason = 'keyCompromise' ORDER BY 1").await;
+        let told = world.db.texts("SELECT certificate_id || ' keyCompromise' AS value FROM notification_events WHERE type = 'Revocation' AND message LIKE '%(keyCompromise)' ORDER BY 1").await;
+        assert_eq!(told, revoked, "each owner is told with it");
         assert_eq!(revoked, ["mc-Active keyCompromise", "mc-Expired keyCompromise", "mc-Expiring keyCompromise", "mc-Failed keyCompromise",
             "mc-Pending keyCompromise", "mc-RenewalInProgress keyCompromise", "mc-web keyCompromise"]);
         assert_eq!(world.db.texts("SELECT certificate_id AS value FROM certificate_revocations WHERE reason = 'cessationOfOperation'").await, ["mc-web"]);

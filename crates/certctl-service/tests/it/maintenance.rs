@@ -49,6 +49,8 @@ db_tests! {
         world.clock.advance(24 * HOUR);
         assert_eq!((world.services.retry_jobs().await.unwrap(), timeouts(&world).await), (0, (0, 0, 0)));
         assert_eq!(world.recorded("job_timeout").await, 3);
+        let told = world.db.texts("SELECT type || ' ' || message AS value FROM notification_events").await;
+        assert_eq!(told, ["RenewalFailure Certificate name-mc-web could not be renewed: no request came"], "once, when it is given up");
     }
 
     async fn a_request_that_comes_at_the_second_try_is_taken(db: TestDb) {

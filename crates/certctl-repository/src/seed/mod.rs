@@ -1,5 +1,9 @@
 //! The rows every installation starts with (model §7.1), as SQL that both databases read and that may run at every start.
 
+#[macro_use]
+mod sql;
+pub mod demo;
+
 use std::fmt::Write as _;
 
 use certctl_domain::{
@@ -7,9 +11,17 @@ use certctl_domain::{
     agent::SENTINELS,
 };
 
-/// Inserts what is absent: the tenant, roles, permissions and their grants, the default policy and rules, the sentinel agents,
-/// and the local CA where there is no issuer at all.
-pub(crate) fn baseline() -> String {
+/// What every installation starts with, where it is absent, and the demo data of [`demo::sql`] in between: its local CA comes
+/// before the one that a database without any issuer gets.
+pub(crate) fn all(demo: Option<&str>) -> String {
+    [&foundation(), demo.unwrap_or_default(), FIRST_ISSUER].concat()
+}
+
+const FIRST_ISSUER: &str = "INSERT INTO issuers (id, name, type, source) SELECT 'iss-local', 'Local CA', 'GenericCA', 'env' \
+     WHERE NOT EXISTS (SELECT 1 FROM issuers) ON CONFLICT DO NOTHING;\n";
+
+/// The tenant, roles, permissions and their grants, the default policy and rules, and the sentinel agents.
+fn foundation() -> String {
     let mut sql = String::from(
         "INSERT INTO access_version (id, version) VALUES ('access', 0) ON CONFLICT DO NOTHING;\n\
          INSERT INTO tenants (id, name) VALUES ('t-default', 'default') ON CONFLICT DO NOTHING;\n",
@@ -56,14 +68,22 @@ pub(crate) fn baseline() -> String {
     );
     insert(
         &mut sql,
-        "agents (id, name, hostname, status, api_key_hash)",
+        "agents (id, name, hostname, status, api_key_hash, os, architecture, ip_address)",
         SENTINELS.iter().map(|id| {
-            [id, id, &"localhost", &"Online", &"sentinel_no_auth"].map(ToString::to_string)
+            let host = ["linux", "amd64", "127.0.0.1"];
+            let [os, architecture, address] = host;
+            [
+                id,
+                id,
+                "localhost",
+                "Online",
+                "sentinel_no_auth",
+                os,
+                architecture,
+                address,
+            ]
+            .map(ToString::to_string)
         }),
-    );
-    sql.push_str(
-        "INSERT INTO issuers (id, name, type, source) SELECT 'iss-local', 'Local CA', 'GenericCA', 'env' \
-         WHERE NOT EXISTS (SELECT 1 FROM issuers) ON CONFLICT DO NOTHING;\n",
     );
     sql
 }
