@@ -16,6 +16,7 @@ use diesel_async::RunQueryDsl;
 use crate::{
     Conn, Error,
     schema::{certificate_target_mappings, deployment_targets, managed_certificates},
+    totals::{self, Counted},
     types::{At, Json, Texts, at, time},
 };
 
@@ -260,7 +261,7 @@ async fn with_targets(
 }
 
 /// What to list.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct CertificateFilter {
     /// In this state.
     pub status: Option<CertificateStatus>,
@@ -286,7 +287,15 @@ pub struct CertificateFilter {
     pub updated_after: Option<Timestamp>,
 }
 
-/// By what to order a list; the id is always the last key.
+impl CertificateFilter {
+    /// Whether it leaves nothing out.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// By what to order a list; the last key is always unique.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CertificateOrder {
     /// By the end of validity; rows without one come last either way, so that both databases agree.
@@ -352,6 +361,54 @@ macro_rules! filtered {
     }};
 }
 
+macro_rules! ordered {
+    ($query:expr, $order:expr, $descending:expr) => {{
+        use managed_certificates as m;
+        // Each is the order of an index, read forwards or backwards, and none leaves a tie open.
+        match ($order, $descending) {
+            (CertificateOrder::ExpiresAt, false) => {
+                $query.order((m::expires_at.asc(), m::id.asc()))
+            }
+            (CertificateOrder::ExpiresAt, true) => {
+                $query.order((m::expires_at.desc(), m::id.desc()))
+            }
+            (CertificateOrder::CreatedAt, false) => {
+                $query.order((m::created_at.asc(), m::id.asc()))
+            }
+            (CertificateOrder::CreatedAt, true) => {
+                $query.order((m::created_at.desc(), m::id.desc()))
+            }
+            (CertificateOrder::UpdatedAt, false) => {
+                $query.order((m::updated_at.asc(), m::id.asc()))
+            }
+            (CertificateOrder::UpdatedAt, true) => {
+                $query.order((m::updated_at.desc(), m::id.desc()))
+            }
+            (CertificateOrder::CommonName, false) => {
+                $query.order((m::common_name.asc(), m::id.asc()))
+            }
+            (CertificateOrder::CommonName, true) => {
+                $query.order((m::common_name.desc(), m::id.desc()))
+            }
+            // Names are unique.
+            (CertificateOrder::Name, false) => $query.order(m::name.asc()),
+            (CertificateOrder::Name, true) => $query.order(m::name.desc()),
+            (CertificateOrder::Status, false) => {
+                $query.order((m::status.asc(), m::created_at.asc(), m::id.asc()))
+            }
+            (CertificateOrder::Status, true) => {
+                $query.order((m::status.desc(), m::created_at.desc(), m::id.desc()))
+            }
+            (CertificateOrder::Environment, false) => {
+                $query.order((m::environment.asc(), m::created_at.asc(), m::id.asc()))
+            }
+            (CertificateOrder::Environment, true) => {
+                $query.order((m::environment.desc(), m::created_at.desc(), m::id.desc()))
+            }
+        }
+    }};
+}
+
 /// Reads one page and the count of all matches.
 ///
 /// # Errors
@@ -363,32 +420,58 @@ pub async fn list(
     descending: bool,
     page: PageRequest,
 ) -> Result<Page<Certificate>, Error> {
-    use managed_certificates as m;
-    let rows: Vec<CertificateRow> = on_conn!(conn, c => {
-        let query = filtered!(filter).select(CertificateRow::as_select()).limit(page.limit()).offset(page.offset());
-        let query = match (order, descending) {
-            (CertificateOrder::ExpiresAt, false) => query.order((m::expires_at.is_null(), m::expires_at.asc(), m::id.asc())),
-            (CertificateOrder::ExpiresAt, true) => query.order((m::expires_at.is_null(), m::expires_at.desc(), m::id.desc())),
-            (CertificateOrder::CreatedAt, false) => query.order((m::created_at.asc(), m::id.asc())),
-            (CertificateOrder::CreatedAt, true) => query.order((m::created_at.desc(), m::id.desc())),
-            (CertificateOrder::UpdatedAt, false) => query.order((m::updated_at.asc(), m::id.asc())),
-            (CertificateOrder::UpdatedAt, true) => query.order((m::updated_at.desc(), m::id.desc())),
-            (CertificateOrder::CommonName, false) => query.order((m::common_name.asc(), m::id.asc())),
-            (CertificateOrder::CommonName, true) => query.order((m::common_name.desc(), m::id.desc())),
-            (CertificateOrder::Name, false) => query.order((m::name.asc(), m::id.asc())),
-            (CertificateOrder::Name, true) => query.order((m::name.desc(), m::id.desc())),
-            (CertificateOrder::Status, false) => query.order((m::status.asc(), m::id.asc())),
-            (CertificateOrder::Status, true) => query.order((m::status.desc(), m::id.desc())),
-            (CertificateOrder::Environment, false) => query.order((m::environment.asc(), m::id.asc())),
-            (CertificateOrder::Environment, true) => query.order((m::environment.desc(), m::id.desc())),
-        };
-        query.load(c).await
-    })?;
-    let total = count(conn, filter).await?;
     Ok(Page {
-        rows: with_targets(conn, rows).await?,
-        total,
+        rows: list_page(conn, filter, order, descending, page).await?,
+        total: count(conn, filter).await?,
     })
+}
+
+/// Reads the rows of one page. The rows before it are passed over one by one, so a page costs what it is deep; a cursor does not.
+///
+/// # Errors
+/// What the database says.
+pub async fn list_page(
+    conn: &mut Conn,
+    filter: &CertificateFilter,
+    order: CertificateOrder,
+    descending: bool,
+    page: PageRequest,
+) -> Result<Vec<Certificate>, Error> {
+    let rows: Vec<CertificateRow> = if order == CertificateOrder::ExpiresAt {
+        by_expiry(conn, filter, descending, page).await?
+    } else {
+        on_conn!(conn, c => {
+            let query = filtered!(filter).select(CertificateRow::as_select()).limit(page.limit()).offset(page.offset());
+            ordered!(query, order, descending).load(c).await
+        })?
+    };
+    with_targets(conn, rows).await
+}
+
+/// Those without an end come last either way, which is the order of no index of both databases: first the ones that have an end,
+/// and where they do not fill the page, the others behind them.
+async fn by_expiry(
+    conn: &mut Conn,
+    filter: &CertificateFilter,
+    descending: bool,
+    page: PageRequest,
+) -> Result<Vec<CertificateRow>, Error> {
+    use managed_certificates as m;
+    let mut rows: Vec<CertificateRow> = on_conn!(conn, c => {
+        let ending = filtered!(filter).filter(m::expires_at.is_not_null()).select(CertificateRow::as_select());
+        ordered!(ending.limit(page.limit()).offset(page.offset()), CertificateOrder::ExpiresAt, descending).load(c).await
+    })?;
+    let missing = page.limit() - i64::try_from(rows.len()).unwrap_or(i64::MAX);
+    if missing > 0 {
+        let ending: i64 = on_conn!(conn, c => filtered!(filter).filter(m::expires_at.is_not_null()).count().get_result(c).await)?;
+        let offset = (page.offset() - ending).max(0);
+        let endless: Vec<CertificateRow> = on_conn!(conn, c => {
+            let endless = filtered!(filter).filter(m::expires_at.is_null()).select(CertificateRow::as_select());
+            ordered!(endless.limit(missing).offset(offset), CertificateOrder::ExpiresAt, descending).load(c).await
+        })?;
+        rows.extend(endless);
+    }
+    Ok(rows)
 }
 
 /// Reads the rows after a position in the order (created_at, id) descending; `limit` rows at the most.
@@ -415,11 +498,14 @@ pub async fn list_after(
     with_targets(conn, rows).await
 }
 
-/// Counts all matches.
+/// Counts all matches: kept where nothing is filtered, a range of an index otherwise.
 ///
 /// # Errors
 /// What the database says.
 pub async fn count(conn: &mut Conn, filter: &CertificateFilter) -> Result<i64, Error> {
+    if filter.is_everything() {
+        return totals::of(conn, Counted::Certificates).await;
+    }
     Ok(on_conn!(conn, c => filtered!(filter).count().get_result(c).await)?)
 }
 

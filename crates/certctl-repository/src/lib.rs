@@ -48,6 +48,7 @@ pub mod seed;
 pub mod stats;
 pub mod targets;
 pub mod teams;
+pub mod totals;
 pub mod versions;
 
 /// What a program needs to name for this crate and for the settings; programs use no domain of their own.

@@ -83,7 +83,13 @@ impl Services {
         page: PageRequest,
     ) -> Result<Page<Certificate>, Error> {
         authorise(actor, Permission::CertRead)?;
-        Ok(certificates::list(&mut self.read().await?, filter, order, descending, page).await?)
+        let rows = {
+            let mut conn = self.read().await?;
+            certificates::list_page(&mut conn, filter, order, descending, page).await?
+        };
+        // Not with the connection in hand: whoever waits for a count must not keep others from counting.
+        let total = self.count_certificates(filter).await?;
+        Ok(Page { rows, total })
     }
 
     /// Lists certificates after a position in the order (created_at, id) descending, with one row more than `limit` when there
@@ -99,10 +105,11 @@ impl Services {
         limit: u32,
     ) -> Result<(Vec<Certificate>, i64), Error> {
         authorise(actor, Permission::CertRead)?;
-        let mut conn = self.read().await?;
-        let rows = certificates::list_after(&mut conn, filter, after, i64::from(limit) + 1).await?;
-        let total = certificates::count(&mut conn, filter).await?;
-        Ok((rows, total))
+        let rows = {
+            let mut conn = self.read().await?;
+            certificates::list_after(&mut conn, filter, after, i64::from(limit) + 1).await?
+        };
+        Ok((rows, self.count_certificates(filter).await?))
     }
 
     /// Reads a certificate.

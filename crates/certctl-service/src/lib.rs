@@ -36,6 +36,7 @@ mod services;
 pub mod stats;
 pub mod targets;
 pub mod teams;
+mod totals;
 pub mod work;
 
 pub use certctl_repository::{

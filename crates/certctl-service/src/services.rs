@@ -21,6 +21,7 @@ use crate::{
     issuers::registry::IssuerRegistry,
     limits::Limits,
     metrics::RecentCounts,
+    totals::TotalsCache,
 };
 
 /// All use cases; cheap to clone. Every public method takes the actor first and authorises before it does anything.
@@ -40,6 +41,7 @@ pub struct Inner {
     pub(crate) wake: Wake,
     pub(crate) limits: Limits,
     pub(crate) counts: RecentCounts,
+    pub(crate) totals: TotalsCache,
 }
 
 impl Services {
@@ -66,6 +68,7 @@ impl Services {
             wake: Wake::default(),
             limits,
             counts: RecentCounts::default(),
+            totals: TotalsCache::default(),
             config,
         }))
     }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::stack::database::{Backend, Database};
 use crate::stack::home::Home;
-use crate::step::{cargo, step};
+use crate::step::cargo;
 
 /// Measure something
 #[derive(clap::Args)]

@@ -18,6 +18,7 @@ use diesel_async::RunQueryDsl;
 use crate::{
     Conn, Error, counters,
     schema::jobs,
+    totals::{self, Counted},
     types::{At, at, time},
 };
 
@@ -211,7 +212,7 @@ pub async fn find_for_update(conn: &mut Conn, id: &JobId) -> Result<Job, Error> 
 }
 
 /// What to list.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct JobFilter {
     /// In this state.
     pub status: Option<JobStatus>,
@@ -248,7 +249,11 @@ pub async fn list(
         .offset(page.offset())
         .load(c)
         .await)?;
-    let total: i64 = on_conn!(conn, c => filtered!(filter).count().get_result(c).await)?;
+    let total: i64 = if filter == JobFilter::default() {
+        totals::of(conn, Counted::Jobs).await?
+    } else {
+        on_conn!(conn, c => filtered!(filter).count().get_result(c).await)?
+    };
     let rows = rows
         .into_iter()
         .map(TryInto::try_into)

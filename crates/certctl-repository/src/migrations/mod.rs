@@ -61,6 +61,7 @@ macro_rules! embedded_in {
             "0004_notifications.up.sql",
             "0005_policies_and_approvals.up.sql",
             "0006_access.up.sql",
+            "0007_list_indexes.up.sql",
             "0009_limits.up.sql",
         )
     };

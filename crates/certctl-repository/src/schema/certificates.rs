@@ -155,3 +155,14 @@ diesel::table! {
         resolved_at -> Nullable<UtcTimestamp>,
     }
 }
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Binary, Bool, Integer, Nullable, Text};
+    use crate::types::{JsonDoc, TextList, UtcTimestamp};
+
+    row_totals (noun, shard) {
+        noun -> Text,
+        shard -> Integer,
+        held -> BigInt,
+    }
+}

@@ -97,14 +97,31 @@ db_tests! {
             (By::Name, true, "c web e b d a"),
             (By::Status, false, "a b e c web d"),
             (By::Status, true, "d web c e b a"),
-            (By::Environment, false, "a b c e web d"),
-            (By::Environment, true, "d web e c b a"),
+            (By::Environment, false, "web a b e c d"),
+            (By::Environment, true, "d c e b a web"),
         ];
         let all = CertificateFilter::default();
         for (order, descending, expected) in cases {
             let page = certificates::list(reader!(db), &all, order, descending, PageRequest::default()).await.unwrap();
             assert_eq!(ids(&page.rows), expected, "{order:?} descending: {descending}");
         }
+    }
+
+    async fn those_without_an_end_are_behind_the_others_on_every_page(db: TestDb) {
+        seed(&db).await;
+        let by_end = async |descending: bool, per_page: &str| {
+            let mut found = Vec::new();
+            for number in 1..=7 {
+                let page = PageRequest::lenient(Some(&number.to_string()), Some(per_page));
+                let rows = certificates::list_page(reader!(db), &CertificateFilter::default(), By::ExpiresAt, descending, page).await.unwrap();
+                found.push(ids(&rows));
+            }
+            found.retain(|page| !page.is_empty());
+            found
+        };
+        assert_eq!(by_end(false, "1").await, ["c", "a", "d", "e", "b", "web"]);
+        assert_eq!(by_end(true, "3").await, ["e d a", "c web b"]);
+        assert_eq!(by_end(false, "5").await, ["c a d e b", "web"]);
     }
 
     async fn pages_cut_one_list_in_pieces(db: TestDb) {

@@ -46,4 +46,5 @@ mod revocations;
 mod rows_of_others;
 mod schema;
 mod stats;
+mod totals;
 mod transactions;

@@ -263,6 +263,30 @@ macro_rules! check {
     }};
 }
 
+/// The page of certificates among statements is read along an index, in its order, so that it ends with the last row it gives.
+async fn ordered_by(conn: &mut Conn, what: &str, index: &str, statements: Vec<String>) {
+    let pages = statements
+        .iter()
+        .filter(|sql| sql.contains("LIMIT") && sql.contains("managed_certificates"));
+    let mut seen = 0;
+    for sql in pages {
+        seen += 1;
+        let steps = plan(conn, sql).await;
+        let all = steps.join("\n");
+        let sorts = ["TEMP B-TREE", "Sort"]
+            .iter()
+            .any(|sort| all.contains(sort));
+        // SQLite names the index of a UNIQUE constraint by its number.
+        let along = all.contains(index)
+            || (index == "name" && all.contains("sqlite_autoindex_managed_certificates_2"));
+        assert!(
+            along && !sorts && full_scan(&steps).is_none(),
+            "{what}\n{sql}\n{all}"
+        );
+    }
+    assert!(seen > 0, "{what}: {statements:#?}");
+}
+
 db_tests! {
     async fn what_runs_often_is_a_range_of_an_index(db: TestDb) {
         db.seed_basics().await;
@@ -290,6 +314,60 @@ db_tests! {
         check!(db, "jobs by day", conn => stats::jobs_by_day(conn, now, now + DAY).await);
         check!(db, "cursor: first", conn => certificates::list_after(conn, &all, None, 50).await);
         check!(db, "cursor: next", conn => certificates::list_after(conn, &all, Some((START + Duration::from_secs(900), "mc-900")), 50).await);
+    }
+
+    async fn each_list_of_certificates_is_a_range_of_the_index_made_for_it(db: TestDb) {
+        use certificates::{CertificateFilter, CertificateOrder as By};
+        db.seed_basics().await;
+        fill(&db).await;
+        let caught = Caught::default();
+        let conn = &mut db.read().await.unwrap();
+        if let Conn::Postgres(object) = conn {
+            object.batch_execute("SET enable_seqscan = off").await.unwrap();
+        }
+        let all = CertificateFilter::default();
+        let some = |text: &str| Some(text.to_owned());
+        for (order, index) in [
+            (By::CreatedAt, "managed_certificates_created"),
+            (By::UpdatedAt, "managed_certificates_updated"),
+            (By::CommonName, "managed_certificates_common_name"),
+            (By::Status, "managed_certificates_status"),
+            (By::Environment, "managed_certificates_environment"),
+            (By::ExpiresAt, "managed_certificates_ends"),
+            (By::Name, "name"),
+        ] {
+            for descending in [false, true] {
+                caught.on(conn);
+                certificates::list_page(conn, &all, order, descending, PageRequest::default()).await.unwrap();
+                certificates::count(conn, &all).await.unwrap();
+                let what = format!("by {order:?} descending: {descending}");
+                let statements = caught.off(conn);
+                ordered_by(conn, &what, index, statements).await;
+            }
+        }
+        let profile = CertificateFilter { profile_id: some("prof-standard-tls"), ..all.clone() };
+        for (filter, index) in [
+            (CertificateFilter { owner_id: some("o-alice"), ..all.clone() }, "managed_certificates_owner"),
+            (CertificateFilter { team_id: some("t-platform"), ..all.clone() }, "managed_certificates_team"),
+            (CertificateFilter { issuer_id: some("iss-local"), ..all.clone() }, "managed_certificates_issuer"),
+            (CertificateFilter { environment: some("staging"), ..all.clone() }, "managed_certificates_environment"),
+            (CertificateFilter { status: Some(certctl_domain::certificate::CertificateStatus::Revoked), ..all.clone() }, "managed_certificates_status"),
+            (profile, "managed_certificates_profile"),
+        ] {
+            let after = Some((START + Duration::from_secs(900), "mc-900"));
+            caught.on(conn);
+            certificates::list_after(conn, &filter, after, 50).await.unwrap();
+            let statements = caught.off(conn);
+            // Where many rows pass the filter, PostgreSQL may as well follow the order of all rows up to the limit.
+            let index = if matches!(conn, Conn::Postgres(_)) { "managed_certificates_" } else { index };
+            ordered_by(conn, &format!("cursor, {filter:?}"), index, statements).await;
+            caught.on(conn);
+            certificates::count(conn, &filter).await.unwrap();
+            let statements = caught.off(conn);
+            let steps = plan(conn, &statements[0]).await.join("\n");
+            // Another index that begins with the same column may be the smaller one.
+            assert!(steps.contains("managed_certificates_") && !steps.contains("Seq Scan"), "count of {filter:?}\n{steps}");
+        }
     }
 
     async fn a_page_of_a_list_is_read_along_an_index(db: TestDb) {

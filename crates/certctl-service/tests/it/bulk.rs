@@ -81,7 +81,7 @@ impl World {
     }
 
     /// Many active certificates of an owner, put in straight.
-    async fn many(&self, owner: &str, count: usize) {
+    pub(crate) async fn many(&self, owner: &str, count: usize) {
         enter!(
             self,
             owners::insert(&entities::owner(owner, &self.ids.team))

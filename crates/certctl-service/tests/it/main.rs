@@ -17,6 +17,7 @@ mod issuers;
 mod keys;
 mod kit;
 mod limits;
+mod list_totals;
 mod maintenance;
 mod notifications;
 mod owners;
