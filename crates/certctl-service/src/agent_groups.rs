@@ -48,7 +48,9 @@ const MAX_DESCRIPTION: usize = 4096;
 impl AgentGroupInput {
     /// What is said, in order.
     fn checked(&self) -> Result<Self, InvalidField> {
-        let criterion = |field, text: &str| optional_text(field, text.trim(), MAX_CRITERION);
+        let criterion = |field, text: &str| {
+            optional_text(field, text, MAX_CRITERION).map(|text| text.trim().to_owned())
+        };
         let match_ip_cidr = criterion("match_ip_cidr", &self.match_ip_cidr)?;
         if !match_ip_cidr.is_empty() && match_ip_cidr.parse::<Network>().is_err() {
             let problem = "is no network, such as 10.0.1.0/24 or fd00::/8";

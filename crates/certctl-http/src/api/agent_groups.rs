@@ -105,7 +105,6 @@ impl From<AgentGroup> for AgentGroupView {
 #[derive(Debug, Deserialize, JsonSchema)]
 struct AgentGroupRequest {
     /// Made when absent; not read on an update.
-    #[schemars(length(max = 128))]
     id: Option<String>,
     /// Unique.
     #[schemars(length(min = 1, max = 255))]
