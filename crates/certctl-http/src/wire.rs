@@ -66,6 +66,26 @@ impl JsonSchema for Rfc3339 {
     }
 }
 
+/// What an enum is in a schema: its canonical spellings.
+macro_rules! spellings {
+    ($enum:ty) => {
+        <$enum>::ALL
+            .iter()
+            .map(|value| value.as_str())
+            .collect::<Vec<_>>()
+    };
+    // What may be left out; an empty text says the same as none.
+    ($enum:ty, or none) => {
+        <$enum>::ALL
+            .iter()
+            .map(|value| Some(value.as_str()))
+            .chain([Some(""), None])
+            .collect::<Vec<_>>()
+    };
+}
+
+pub(crate) use spellings;
+
 #[cfg(test)]
 mod tests {
     use certctl_domain::time::Timestamp;

@@ -10,6 +10,7 @@ use crate::{
     Conn, Error,
     schema::{
         certificate_versions, deployment_targets, issuance_intents, issuers, local_authorities,
+        ocsp_responders,
     },
 };
 
@@ -100,4 +101,6 @@ columns! {
     IntentKeys: issuance_intents, job_id, encrypted_private_key, sealed for "certificate_versions:encrypted_private_key" serial_number;
     /// The keys that the server made and that are certified.
     VersionKeys: certificate_versions, id, encrypted_private_key, sealed for "certificate_versions:encrypted_private_key" serial_number;
+    /// The keys of OCSP responders.
+    ResponderKeys: ocsp_responders, issuer_id, encrypted_key, sealed for "ocsp_responders:encrypted_key" issuer_id;
 }

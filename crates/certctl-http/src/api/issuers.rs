@@ -1,14 +1,21 @@
 //! Issuers (api §13).
 
 use axum::{Json, extract::State};
-use certctl_domain::{access::Permission, id::IssuerId, issuer::Issuer};
+use certctl_domain::{
+    access::Permission,
+    id::IssuerId,
+    issuer::{ConfigSource, HierarchyMode, Issuer, IssuerType, TestStatus},
+};
 use certctl_service::issuers::IssuerInput;
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{ApiError, ApiJson, AppState, Caller, Paged, Paging, PathId, Rfc3339, routes::Route};
+use crate::{
+    ApiError, ApiJson, AppState, Caller, Paged, Paging, PathId, Rfc3339, routes::Route,
+    wire::spellings,
+};
 
 pub(crate) fn routes() -> Vec<Route> {
     const COLLECTION: &str = "/api/v1/issuers";
@@ -69,17 +76,22 @@ struct IssuerView {
     id: String,
     /// Unique.
     name: String,
+    #[schemars(extend("enum" = spellings!(IssuerType)))]
     r#type: &'static str,
     /// Secrets are shown as `********`.
+    #[schemars(extend("type" = "object"))]
     config: Value,
     enabled: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_tested_at: Option<Rfc3339>,
-    /// `untested`, `success` or `failed`.
+    /// What the last test of the present configuration said.
+    #[schemars(extend("enum" = spellings!(TestStatus)))]
     test_status: &'static str,
-    /// `database` or `env`.
+    /// Whether it was made over the API or from the environment.
+    #[schemars(extend("enum" = spellings!(ConfigSource)))]
     source: &'static str,
-    /// `single` or `tree`.
+    /// Whether it signs with one CA or with a tree of them.
+    #[schemars(extend("enum" = spellings!(HierarchyMode)))]
     hierarchy_mode: &'static str,
     created_at: Rfc3339,
     updated_at: Rfc3339,
@@ -108,16 +120,27 @@ impl From<Issuer> for IssuerView {
 struct IssuerRequest {
     /// Made when absent; not read on an update.
     id: Option<String>,
-    /// At most 255 characters; required on creation.
+    /// Unique; required on creation.
+    #[schemars(length(min = 1, max = 255), example = &"Second CA")]
     name: Option<String>,
-    /// Such as `GenericCA`; required on creation.
+    /// Required on creation; in any capitalisation, and `GenericCA` also as `local` or `local_ca`. A kind that this build does not
+    /// connect to is refused.
+    #[schemars(extend("enum" = kinds()), example = &"GenericCA")]
     r#type: Option<String>,
-    /// An object; a value of `********` keeps what is stored.
+    /// What it takes depends on the kind; a value of `********` keeps what is stored.
+    #[schemars(extend("type" = ["object", "null"]))]
     config: Option<Value>,
     /// True when absent on creation.
     enabled: Option<bool>,
-    /// `single` or `tree`.
+    /// `single` when absent on creation.
+    #[schemars(extend("enum" = spellings!(HierarchyMode, or none)))]
     hierarchy_mode: Option<String>,
+}
+
+fn kinds() -> Vec<Option<&'static str>> {
+    let mut kinds = spellings!(IssuerType, or none);
+    kinds.extend([Some("local"), Some("local_ca")]);
+    kinds
 }
 
 impl From<IssuerRequest> for IssuerInput {
@@ -137,6 +160,6 @@ impl From<IssuerRequest> for IssuerInput {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "IssuerTest")]
 struct IssuerTestView {
-    /// Always `connection_successful`.
+    #[schemars(extend("enum" = ["connection_successful"]))]
     status: &'static str,
 }

@@ -1,14 +1,22 @@
 //! Deployment targets (api §15).
 
 use axum::{Json, extract::State};
-use certctl_domain::{access::Permission, id::TargetId, target::Target};
+use certctl_domain::{
+    access::Permission,
+    id::TargetId,
+    issuer::{ConfigSource, TestStatus},
+    target::{Target, TargetType},
+};
 use certctl_service::targets::{TargetInput, TargetTest};
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{ApiError, ApiJson, AppState, Caller, Paged, Paging, PathId, Rfc3339, routes::Route};
+use crate::{
+    ApiError, ApiJson, AppState, Caller, Paged, Paging, PathId, Rfc3339, routes::Route,
+    wire::spellings,
+};
 
 pub(crate) fn routes() -> Vec<Route> {
     const COLLECTION: &str = "/api/v1/targets";
@@ -66,16 +74,20 @@ pub(crate) struct TargetView {
     id: String,
     /// Unique for the agent.
     name: String,
+    #[schemars(extend("enum" = spellings!(TargetType)))]
     r#type: &'static str,
     agent_id: String,
     /// Secrets are shown as `********`.
+    #[schemars(extend("type" = "object"))]
     config: Value,
     enabled: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_tested_at: Option<Rfc3339>,
-    /// `untested`, `success` or `failed`.
+    /// What the last test of the present configuration said.
+    #[schemars(extend("enum" = spellings!(TestStatus)))]
     test_status: &'static str,
-    /// `database` or `env`.
+    /// Whether it was made over the API or from the environment.
+    #[schemars(extend("enum" = spellings!(ConfigSource)))]
     source: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     retired_at: Option<Rfc3339>,
@@ -110,13 +122,17 @@ impl From<Target> for TargetView {
 struct TargetRequest {
     /// Made when absent; not read on an update.
     id: Option<String>,
-    /// At most 255 characters.
+    /// Unique for the agent.
+    #[schemars(length(min = 1, max = 255), example = &"web-1 nginx")]
     name: String,
-    /// Such as `NGINX`.
+    /// In any capitalisation.
+    #[schemars(extend("enum" = spellings!(TargetType)), example = &"NGINX")]
     r#type: String,
     /// An agent that is not retired.
+    #[schemars(regex(pattern = "^[A-Za-z0-9._-]{1,128}$"), example = &"ag-web")]
     agent_id: String,
-    /// An object; a value of `********` keeps what is stored.
+    /// What it takes depends on the kind; a value of `********` keeps what is stored.
+    #[schemars(extend("type" = ["object", "null"]))]
     config: Option<Value>,
     /// True when absent.
     enabled: Option<bool>,
@@ -139,7 +155,7 @@ impl From<TargetRequest> for TargetInput {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "TargetTest")]
 struct TargetTestView {
-    /// `success` or `failed`.
+    #[schemars(extend("enum" = ["success", "failed"]))]
     status: &'static str,
     message: String,
 }

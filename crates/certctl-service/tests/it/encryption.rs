@@ -98,6 +98,11 @@ async fn enter(db: &TestDb, column: SealedColumn, key: &str, blob: &[u8]) {
             "INSERT INTO certificate_versions (id, certificate_id, issuer_id, serial_number, not_before, not_after, fingerprint_sha256, pem_chain, encrypted_private_key) \
              VALUES ('{key}', 'mc-web', 'iss-local', '{key}', {time}, {time}, '{key}', '', {blob})"
         ),
+        SealedColumn::ResponderKeys => format!(
+            "INSERT INTO issuers (id, name, type) VALUES ('{key}', '{key}', 'GenericCA') ON CONFLICT DO NOTHING; \
+             INSERT INTO ocsp_responders (issuer_id, cert_pem, cert_serial, encrypted_key, key_alg, not_before, not_after) \
+             VALUES ('{key}', '', '1', {blob}, '', {time}, {time})"
+        ),
     };
     db.execute(&sql).await.unwrap();
 }
@@ -156,6 +161,20 @@ db_tests! {
         check(&db, Some(sealer(NEW))).await.unwrap();
         assert_eq!(reencrypt(&db, &sealer(NEW)).await.0, NOTHING);
         assert_eq!(db.texts("SELECT action AS value FROM audit_events").await, ["reencrypt_secrets"], "what changed nothing is not on record");
+    }
+
+    /// Who adds a column for something sealed adds it to the table too, or it would be lost when the key is changed.
+    async fn the_table_of_sealed_columns_is_whole(db: TestDb) {
+        let columns = match db.backend() {
+            Backend::Sqlite => "SELECT m.name || ':' || c.name AS value, c.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'",
+            Backend::Postgres => "SELECT CAST(table_name || ':' || column_name AS text) AS value, column_name AS name FROM information_schema.columns \
+                                  WHERE table_schema = 'public'",
+        };
+        let mut found = db.texts(&format!("SELECT value FROM ({columns}) AS c WHERE name LIKE '%encrypted%' OR name LIKE '%private_key%'")).await;
+        let mut known: Vec<_> = SealedColumn::ALL.iter().map(|column| column.name()).collect();
+        found.sort();
+        known.sort_unstable();
+        assert_eq!(found, known);
     }
 
     async fn what_was_ended_in_the_middle_is_finished_by_the_next_run(db: TestDb) {
@@ -239,6 +258,7 @@ db_tests! {
                 SealedColumn::AuthorityKeys => "DELETE FROM local_authorities",
                 SealedColumn::IntentKeys => "DELETE FROM issuance_intents",
                 SealedColumn::VersionKeys => "DELETE FROM certificate_versions",
+                SealedColumn::ResponderKeys => "DELETE FROM ocsp_responders",
             }).await.unwrap();
         }
         // A wrong key is told from a damaged value: the canary opens.
