@@ -91,6 +91,11 @@ impl Server {
             .configure_local_issuer(&wiring::local_ca(&settings))
             .await?;
         services.grant_configured_keys().await?;
+        if settings.jobs.approval_bypass {
+            tracing::warn!(
+                "CERTCTL_APPROVAL_BYPASS is set: what needs a second person is approved at once"
+            );
+        }
         let identity = identity(&settings, factory, &clock);
         let (chain, key) = identity.load().await?;
         let certificate = CertResolver::new(&chain, &key)?;

@@ -93,6 +93,7 @@ pub(crate) fn service(
         agent_offline_after: settings.scheduler.agent_offline_after,
         awaiting_csr_timeout: settings.jobs.awaiting_csr_timeout,
         awaiting_approval_timeout: settings.jobs.awaiting_approval_timeout,
+        approval_bypass: settings.jobs.approval_bypass,
         exports_per_hour: settings.rate_limit.exports_per_actor_hour.unwrap_or(0),
         limits: LimitsConfig {
             shared: settings.rate_limit.backend == RateLimitBackend::Postgres,
@@ -141,6 +142,7 @@ pub(crate) fn intervals(settings: &Settings) -> Intervals {
         job_retry: settings.scheduler.job_retry,
         job_timeout: settings.scheduler.job_timeout,
         agent_health_check: settings.scheduler.agent_health_check,
+        approval_expiry: settings.scheduler.approval_expiry,
         rate_limit_gc: settings.rate_limit.janitor_interval,
     }
 }

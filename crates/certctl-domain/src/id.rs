@@ -137,6 +137,12 @@ ids! {
     ApiKeyId = "ak";
     /// A grant of a role to an actor.
     ActorRoleId = "ar";
+    /// A request for approval; the contract gives it the prefix of grants (model §1).
+    ApprovalId = "ar";
+    /// A policy rule.
+    PolicyRuleId = "rule";
+    /// A violation of a policy rule.
+    PolicyViolationId = "violation";
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod agent;
 pub mod agent_group;
+pub mod approval;
 pub mod audit;
 pub mod certificate;
 pub mod id;

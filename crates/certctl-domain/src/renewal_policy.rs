@@ -89,6 +89,33 @@ impl RenewalPolicy {
         Ok(())
     }
 
+    /// The tier of a certificate that ends at `end`: that of the tightest threshold it has come to, and the mildest before the
+    /// first. Thresholds without a tier of the policy's own have that of the defaults (model §3.4).
+    #[must_use]
+    pub fn tier(&self, end: Timestamp, now: Timestamp) -> &str {
+        let days = if end > now {
+            end.since(now).as_secs().div_ceil(DAY_SECONDS)
+        } else {
+            0
+        };
+        let crossed = self
+            .alert_thresholds_days
+            .iter()
+            .filter(|threshold| days <= u64::from(**threshold))
+            .min();
+        let Some(threshold) = crossed else {
+            return TIERS[0];
+        };
+        match self.alert_severity_map.get(&threshold.to_string()) {
+            Some(tier) => tier,
+            None => match threshold {
+                0 => TIERS[2],
+                1..=14 => TIERS[1],
+                _ => TIERS[0],
+            },
+        }
+    }
+
     /// The window as a duration.
     #[must_use]
     pub fn window(&self) -> Duration {

@@ -36,7 +36,6 @@ pub mod locks;
 pub mod metrics;
 pub mod notifications;
 pub mod owners;
-pub mod profile_edits;
 pub mod profiles;
 pub mod renewal_policies;
 pub mod renewals;

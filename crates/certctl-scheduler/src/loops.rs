@@ -21,6 +21,8 @@ pub struct Intervals {
     pub job_timeout: Duration,
     /// Agents that are not heard of.
     pub agent_health_check: Duration,
+    /// Requests that nobody approved in time.
+    pub approval_expiry: Duration,
     /// Counts of limits that are out of date, where replicas count together.
     pub rate_limit_gc: Duration,
 }
@@ -107,6 +109,16 @@ pub fn table(services: &Services, intervals: Intervals) -> Vec<Loop> {
             |services| async move {
                 let offline = services.check_agents().await?;
                 Ok((offline > 0).then(|| format!("{offline} agents are offline")))
+            },
+        ),
+        simple(
+            "approvalExpiry",
+            intervals.approval_expiry,
+            MINUTE,
+            services,
+            |services| async move {
+                let expired = services.expire_approvals().await?;
+                Ok((expired > 0).then(|| format!("{expired} requests for approval expired")))
             },
         ),
         Loop {

@@ -73,6 +73,8 @@ pub struct ServiceConfig {
     pub awaiting_csr_timeout: Duration,
     /// How long a job waits for approval.
     pub awaiting_approval_timeout: Duration,
+    /// Whether what needs a second person is approved at once.
+    pub approval_bypass: bool,
     /// Exports an actor may make in an hour; 0 for no limit.
     pub exports_per_hour: u32,
     /// How limits are counted.

@@ -2,6 +2,7 @@
 
 use certctl_domain::{
     access::{Actor, ActorType, Permission},
+    approval::ApprovalState,
     audit::EventCategory,
     id::{AgentId, CertificateId, JobId, TargetId},
     job::{Job, JobEvent, JobStatus, JobType, VerificationStatus},
@@ -10,7 +11,8 @@ use certctl_domain::{
     validation::{InvalidField, optional_text},
 };
 use certctl_repository::{
-    Conn, agents, approvals,
+    Conn, agents,
+    approvals::{self, Decision},
     jobs::{self, JobChange, JobFilter, agent},
     renewals, targets, transaction,
 };
@@ -88,7 +90,8 @@ impl Services {
             if !jobs::change(conn, &change).await? {
                 return Err(Error::Conflict("the job changed at the same moment".to_owned()));
             }
-            approvals::close_for_job(conn, id, "rejected", actor.id(), "the job was cancelled", now).await?;
+            let called_off = called_off(actor, "the job was cancelled", now);
+            approvals::close_for_jobs(conn, std::slice::from_ref(id), &called_off).await?;
             if let Some(certificate) = &job.certificate_id {
                 end_intents(conn, actor, std::slice::from_ref(certificate), now).await?;
             }
@@ -202,9 +205,20 @@ pub(crate) async fn call_off_waiting(
     jobs::cancel_waiting(conn, certificate, reason, now).await?;
     // One that runs ends by itself, and what it signs is recorded and revoked then.
     if let Some(job) = renewal.filter(|job| job.status != JobStatus::Running) {
-        approvals::close_for_job(conn, &job.id, "rejected", actor.id(), reason, now).await?;
+        let jobs = std::slice::from_ref(&job.id);
+        approvals::close_for_jobs(conn, jobs, &called_off(actor, reason, now)).await?;
     }
     end_intents(conn, actor, std::slice::from_ref(certificate), now).await
+}
+
+/// How a request for approval ends whose job is called off.
+fn called_off<'a>(actor: &'a Actor, reason: &'a str, now: Timestamp) -> Decision<'a> {
+    Decision {
+        state: ApprovalState::Rejected,
+        by: actor.id(),
+        note: Some(reason),
+        now,
+    }
 }
 
 /// SHA-256 as lowercase hex; empty only when the look itself failed.

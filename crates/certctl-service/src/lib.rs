@@ -3,6 +3,7 @@
 pub mod access;
 pub mod agent_groups;
 pub mod agents;
+pub mod approvals;
 pub mod audit;
 pub mod bootstrap;
 pub mod bulk;
@@ -40,6 +41,7 @@ mod totals;
 pub mod work;
 
 pub use certctl_repository::{
+    approvals::ApprovalFilter,
     audit_events::AuditFilter,
     certificates::{CertificateFilter, CertificateOrder},
     jobs::JobFilter,

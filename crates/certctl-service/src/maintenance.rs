@@ -12,7 +12,7 @@ use certctl_domain::{
     time::Timestamp,
 };
 use certctl_repository::{
-    Conn, agents, approvals, audit_events,
+    Conn, agents, audit_events,
     jobs::{
         claim::{self, Swept},
         complete,
@@ -96,7 +96,7 @@ impl Services {
     pub async fn time_out_jobs(&self) -> Result<Timeouts, Error> {
         Ok(Timeouts {
             csr: self.expire_awaiting_csr().await?,
-            approval: self.expire_awaiting_approval().await?,
+            approval: self.expire_approvals().await? + self.expire_unapproved_jobs().await?,
             silent_agent: self.reap_silent_agents().await?,
         })
     }
@@ -108,29 +108,10 @@ impl Services {
         let again = now + retry_delay(1, DEFAULT_RETRY_INTERVAL, jitter());
         transaction!(self.db, "expire jobs without a request", conn => {
             let swept = claim::expire_awaiting_csr(conn, now - after, again, now).await?;
-            let ended = failed_for_good(&swept);
-            complete::fail_certificates(conn, &ended, now).await?;
-            end_intents(conn, &Actor::system(), &ended, now).await?;
-            audit(conn, "job_timeout", &swept, |one| timeout_details("AwaitingCSR", "csr_timeout", after, one), now).await?;
+            end_swept(conn, &swept, now).await?;
+            let events = timeout_events(&swept, "AwaitingCSR", "csr_timeout", after, now);
+            audit_events::insert_all(conn, &events).await?;
             tell_of_swept(conn, &swept, "no request came", now).await?;
-            Ok::<_, Error>(swept.len())
-        })
-    }
-
-    /// Ends what nobody has approved, with the request for approval; nothing leads it past the gate any more.
-    async fn expire_awaiting_approval(&self) -> Result<usize, Error> {
-        let now = self.now();
-        let after = self.config.awaiting_approval_timeout;
-        transaction!(self.db, "expire jobs without approval", conn => {
-            let swept = claim::expire_awaiting_approval(conn, now - after, now).await?;
-            let ended = failed_for_good(&swept);
-            complete::fail_certificates(conn, &ended, now).await?;
-            end_intents(conn, &Actor::system(), &ended, now).await?;
-            for one in &swept {
-                approvals::close_for_job(conn, &one.id, "expired", "system-reaper", "approval_timeout", now).await?;
-            }
-            audit(conn, "job_timeout", &swept, |one| timeout_details("AwaitingApproval", "approval_timeout", after, one), now).await?;
-            tell_of_swept(conn, &swept, "nobody approved it", now).await?;
             Ok::<_, Error>(swept.len())
         })
     }
@@ -177,21 +158,44 @@ fn observe_failures(swept: &[Swept], now: Timestamp) {
     }
 }
 
-/// What the audit log says of a job that waited too long (scheduler §2).
-fn timeout_details(from: &str, reason: &str, after: Duration, one: &Swept) -> Value {
-    json!({"old_status": from, "new_status": one.status, "timeout_reason": reason,
-        "age_hours": after.as_secs() / 3600, "retry": one.next_attempt_at.is_some()})
+/// What ends with jobs that are not tried again: the renewal of their certificates, and what was to be signed.
+pub(crate) async fn end_swept(
+    conn: &mut Conn,
+    swept: &[Swept],
+    now: Timestamp,
+) -> Result<(), Error> {
+    let ended = failed_for_good(swept);
+    complete::fail_certificates(conn, &ended, now).await?;
+    end_intents(conn, &Actor::system(), &ended, now).await
 }
 
-async fn audit(
-    conn: &mut Conn,
+/// What the audit log says of jobs that waited too long (scheduler §2).
+pub(crate) fn timeout_events(
+    swept: &[Swept],
+    from: &str,
+    reason: &str,
+    after: Duration,
+    now: Timestamp,
+) -> Vec<AuditEvent> {
+    events(
+        "job_timeout",
+        swept,
+        |one| {
+            json!({"old_status": from, "new_status": one.status, "timeout_reason": reason,
+                "age_hours": after.as_secs() / 3600, "retry": one.next_attempt_at.is_some()})
+        },
+        now,
+    )
+}
+
+fn events(
     action: &str,
     swept: &[Swept],
     details: impl Fn(&Swept) -> Value,
     now: Timestamp,
-) -> Result<(), Error> {
+) -> Vec<AuditEvent> {
     let system = Actor::system();
-    let events: Vec<AuditEvent> = swept
+    swept
         .iter()
         .map(|one| {
             event(
@@ -203,6 +207,16 @@ async fn audit(
                 now,
             )
         })
-        .collect();
+        .collect()
+}
+
+async fn audit(
+    conn: &mut Conn,
+    action: &str,
+    swept: &[Swept],
+    details: impl Fn(&Swept) -> Value,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let events = events(action, swept, details, now);
     Ok(audit_events::insert_all(conn, &events).await?)
 }

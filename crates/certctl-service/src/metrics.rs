@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use certctl_domain::{
     access::{Actor, Permission},
+    id::ProfileId,
     issuer::IssuerType,
     job::{JobStatus, JobType},
     ports::issuer::{IssuedCertificate, IssuerError},
@@ -68,6 +69,15 @@ pub(crate) fn observe_claim(claimed: &[ClaimedJob], now: Timestamp) {
         let waited = now.since(one.job.scheduled_at).as_secs_f64();
         histogram!(names::JOB_WAIT_SECONDS.name, "type" => one.job.job_type.as_str())
             .record(waited);
+    }
+}
+
+/// Counts how a request for approval ended, and how old it was where somebody had to decide.
+pub(crate) fn count_decision(outcome: &'static str, profile: &ProfileId, age: Option<Duration>) {
+    counter!(names::APPROVAL_DECISIONS_TOTAL.name, "outcome" => outcome, "profile_id" => profile.to_string())
+        .increment(1);
+    if let Some(age) = age {
+        histogram!(names::APPROVAL_PENDING_AGE_SECONDS.name).record(age.as_secs_f64());
     }
 }
 

@@ -2,6 +2,7 @@
 
 use certctl_domain::{
     access::{Actor, Permission, Scope},
+    approval::{Approval, ApprovalKind, ApprovalState},
     audit::EventCategory,
     id::ProfileId,
     key::{AllowedKey, KeyAlgorithm},
@@ -11,15 +12,16 @@ use certctl_domain::{
     validation::{InvalidField, MAX_NAME, optional_text, required_text},
 };
 use certctl_repository::{
-    Conn,
+    Conn, approvals,
     certificates::{self, CertificateFilter},
-    locks, profile_edits, profiles, transaction,
+    locks, profiles, transaction,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
     Error, Services,
+    approvals::count_bypassed,
     engine::request::compile,
     error::Expect as _,
     input::{deleted, new_id, one_of},
@@ -152,19 +154,62 @@ impl Services {
         authorise_for(actor, Permission::ProfileEdit, &scope(id))?;
         let now = self.now();
         let wanted = parse(id.clone(), &input, now)?;
-        transaction!(self.db, "update profile", conn => {
+        let changed = transaction!(self.db, "update profile", conn => {
             // Locked, so that whether approval is required cannot change between the look and the write.
             locks::profile(conn, id).await.or_not_found("profile", id)?;
             let stored = profiles::find(conn, id).await.or_not_found("profile", id)?;
             let wanted = Profile { created_at: stored.created_at, ..wanted.clone() };
+            let mut bypassed = None;
             if stored.requires_approval || wanted.requires_approval {
-                let approval_id = request_edit(conn, actor, &wanted, now).await?;
-                return Ok(ProfileChange::Pending { approval_id });
+                let asked = self.request_edit(conn, actor, &wanted, now).await?;
+                if asked.state == ApprovalState::Pending {
+                    let approval_id = asked.id.into_string();
+                    return Ok((ProfileChange::Pending { approval_id }, None));
+                }
+                bypassed = Some(asked);
             }
             profiles::update(conn, &wanted).await.or_conflict(|| format!("a profile named {:?} exists", wanted.name))?;
             record(conn, event(actor, EventCategory::Config, "update_profile", ("profile", id.as_str()), json!({}), now)).await?;
-            Ok::<_, Error>(ProfileChange::Applied(wanted))
-        })
+            Ok::<_, Error>((ProfileChange::Applied(wanted), bypassed))
+        });
+        let (change, bypassed) = changed?;
+        count_bypassed(bypassed.as_slice());
+        Ok(change)
+    }
+
+    /// Enters the request for a second person, unless the same actor asks for the same already.
+    async fn request_edit(
+        &self,
+        conn: &mut Conn,
+        actor: &Actor,
+        wanted: &Profile,
+        now: Timestamp,
+    ) -> Result<Approval, Error> {
+        let payload = payload(wanted)?;
+        let pending = approvals::pending_edits(conn, &wanted.id, actor.id()).await?;
+        let same = |other: &Approval| other.payload.as_ref() == Some(&payload);
+        if let Some(asked) = pending.into_iter().find(same) {
+            return Ok(asked);
+        }
+        let asked = Approval {
+            profile_id: wanted.id.clone(),
+            payload: Some(payload),
+            ..self.new_request(actor, ApprovalKind::ProfileEdit, now)
+        };
+        self.enter_requests(conn, actor, std::slice::from_ref(&asked), now)
+            .await?;
+        let details = json!({"approval_id": asked.id.as_str()});
+        let resource = ("profile", wanted.id.as_str());
+        let event = event(
+            actor,
+            EventCategory::Config,
+            "profile.edit_request",
+            resource,
+            details,
+            now,
+        );
+        record(conn, event).await?;
+        Ok(asked)
     }
 
     /// Deletes a profile that nothing refers to.
@@ -194,40 +239,52 @@ fn scope(id: &ProfileId) -> Scope {
     Scope::Profile(id.to_string())
 }
 
-/// Enters the request for a second person, unless the same actor asks for the same already.
-async fn request_edit(
+/// Makes the edit that a request asks for, now that a second person agreed. What was valid when it was asked for need not be
+/// any more, so that it is checked again; the rest of the profile is as it is now.
+///
+/// # Errors
+/// [`Error::Conflict`] when the edit is not valid any more or its name is taken; the request stays open.
+pub(crate) async fn apply_edit(
     conn: &mut Conn,
     actor: &Actor,
-    wanted: &Profile,
+    approval: &Approval,
     now: Timestamp,
-) -> Result<String, Error> {
-    let payload = payload(wanted)?;
-    let pending = profile_edits::pending(conn, &wanted.id, actor.id()).await?;
-    if let Some((id, _)) = pending.into_iter().find(|(_, other)| *other == payload) {
-        return Ok(id);
-    }
-    // Approvals share the prefix of grants (model §1).
-    let id = certctl_domain::id::ActorRoleId::generate(now).into_string();
-    let edit = profile_edits::NewProfileEdit {
-        id: &id,
-        profile_id: &wanted.id,
-        requested_by: actor.id(),
-        payload,
-        created_at: now,
+) -> Result<(), Error> {
+    let id = &approval.profile_id;
+    let stale =
+        |problem: String| Error::Conflict(format!("the edit can no longer be applied: {problem}"));
+    locks::profile(conn, id).await?;
+    let stored = profiles::find(conn, id).await?;
+    let payload = approval
+        .payload
+        .clone()
+        .ok_or_else(|| stale("it says nothing".to_owned()))?;
+    let input: ProfileInput =
+        serde_json::from_value(payload).map_err(|error| stale(error.to_string()))?;
+    let wanted = match parse(id.clone(), &input, now) {
+        Ok(wanted) => wanted,
+        Err(Error::Invalid(field)) => return Err(stale(field.to_string())),
+        Err(other) => return Err(other),
     };
-    profile_edits::insert(conn, &edit).await?;
-    let resource = ("profile", wanted.id.as_str());
-    let details = json!({"approval_id": id});
+    let wanted = Profile {
+        created_at: stored.created_at,
+        ..wanted
+    };
+    profiles::update(conn, &wanted)
+        .await
+        .or_conflict(|| format!("a profile named {:?} exists", wanted.name))?;
+    let details =
+        json!({"approval_id": approval.id.as_str(), "requested_by": approval.requested_by});
+    let resource = ("profile", id.as_str());
     let event = event(
         actor,
         EventCategory::Config,
-        "profile.edit_request",
+        "profile.edit_applied",
         resource,
         details,
         now,
     );
-    record(conn, event).await?;
-    Ok(id)
+    record(conn, event).await
 }
 
 /// The payload of an edit: the whole profile as a caller would say it.

@@ -4,17 +4,17 @@ use std::{collections::BTreeSet, time::Duration};
 
 use certctl_domain::{
     access::{Actor, Permission},
+    approval::Approval,
     audit::{AuditEvent, EventCategory},
     certificate::{Certificate, CertificateEvent, CertificateStatus},
     id::{CertificateId, JobId, TargetId},
     job::{JobStatus, JobType},
-    profile::Profile,
     target::Target,
     time::Timestamp,
     validation::InvalidField,
 };
 use certctl_repository::{
-    Conn, agents, approvals, audit_events, certificates,
+    Conn, agents, audit_events, certificates,
     jobs::{self, NewJob, agent},
     profiles, renewal_policies,
     renewals::{self, DuePage, Position},
@@ -24,6 +24,7 @@ use serde_json::json;
 
 use crate::{
     Error, Services,
+    approvals::{Gated, count_bypassed},
     config::KeygenMode,
     engine::WAKE_CHANNEL,
     error::Expect as _,
@@ -73,23 +74,25 @@ impl Services {
     ) -> Result<RenewalTriggered, Error> {
         authorise(actor, Permission::CertIssue)?;
         let now = self.now();
-        let triggered = transaction!(self.db, "renew certificate", conn => {
+        let renewed = transaction!(self.db, "renew certificate", conn => {
             let certificate = certificates::find_for_update(conn, id).await.or_not_found("certificate", id)?;
             let next = admit(&certificate, force)?;
             if let Some(open) = jobs::open_renewal(conn, id).await? {
                 return if force {
-                    Ok(RenewalTriggered { job_id: open.id, approval_id: None })
+                    Ok((RenewalTriggered { job_id: open.id, approval_id: None }, Vec::new()))
                 } else {
                     Err(Error::Conflict("a renewal of this certificate is under way".to_owned()))
                 };
             }
             certificates::set_status(conn, id, certificate.status, next, now).await?;
-            let triggered = self.enqueue(conn, actor, &certificate, now).await?;
+            let (triggered, asked) = self.enqueue(conn, actor, &certificate, now).await?;
             certctl_repository::notify(conn, WAKE_CHANNEL).await?;
             let details = json!({"job_id": triggered.job_id.as_str(), "force": force});
             record(conn, event(actor, EventCategory::CertLifecycle, "renewal_triggered", ("certificate", id.as_str()), details, now)).await?;
-            Ok::<_, Error>(triggered)
-        })?;
+            Ok::<_, Error>((triggered, asked))
+        });
+        let (triggered, asked) = renewed?;
+        count_bypassed(&asked);
         self.wake.ring();
         Ok(triggered)
     }
@@ -101,15 +104,13 @@ impl Services {
         actor: &Actor,
         certificate: &Certificate,
         now: Timestamp,
-    ) -> Result<RenewalTriggered, Error> {
+    ) -> Result<(RenewalTriggered, Vec<Approval>), Error> {
         let policy = renewal_policies::find(conn, &certificate.renewal_policy_id).await?;
         let profile = match &certificate.profile_id {
             Some(id) => Some(profiles::find(conn, id).await?),
             None => None,
         };
-        let gated = profile
-            .as_ref()
-            .is_some_and(|profile| profile.requires_approval);
+        let gated = profile.is_some_and(|profile| profile.requires_approval);
         let is_first = certificate.expires_at.is_none();
         let job = self.renewal(&certificate.id, is_first, gated, policy.max_retries, now);
         jobs::insert_all(conn, std::slice::from_ref(&job))
@@ -117,16 +118,18 @@ impl Services {
             .or_conflict(|| "a renewal of this certificate is under way".to_owned())?;
         let unoffered = agent::mark_unoffered(conn, std::slice::from_ref(&job.id)).await?;
         warn_unoffered(&unoffered);
-        let approval_id = match profile.filter(|_| gated) {
-            Some(profile) => {
-                Some(request_approval(conn, actor, certificate, &profile, &job.id, now).await?)
-            }
-            None => None,
-        };
-        Ok(RenewalTriggered {
+        let waiting = gated.then(|| Gated {
+            job_id: job.id.clone(),
+            certificate_id: certificate.id.clone(),
+        });
+        let asked = self
+            .request_approvals(conn, actor, waiting.as_slice(), now)
+            .await?;
+        let triggered = RenewalTriggered {
             job_id: job.id,
-            approval_id,
-        })
+            approval_id: asked.first().map(|one| one.id.to_string()),
+        };
+        Ok((triggered, asked))
     }
 
     /// The job of a renewal, whoever asks for it.
@@ -157,7 +160,7 @@ impl Services {
     /// The state a renewal begins in, first that applies (api §11.3).
     pub(crate) fn first_status(&self, gated: bool) -> JobStatus {
         match self.config.keygen_mode {
-            _ if gated => JobStatus::AwaitingApproval,
+            _ if gated && !self.config.approval_bypass => JobStatus::AwaitingApproval,
             KeygenMode::Agent => JobStatus::AwaitingCsr,
             KeygenMode::Server => JobStatus::Pending,
         }
@@ -238,7 +241,7 @@ impl Services {
     async fn scan_step(&self, from: &Position) -> Result<(usize, Option<Position>), Error> {
         let now = self.now();
         let system = Actor::system();
-        transaction!(self.db, "enqueue due renewals", conn => {
+        let scanned = transaction!(self.db, "enqueue due renewals", conn => {
             let DuePage { due, next } = renewals::due(conn, from, SCAN_STEP, now).await?;
             let ids: Vec<CertificateId> = due.iter().map(|one| one.id.clone()).collect();
             let mut new = Vec::with_capacity(due.len());
@@ -250,13 +253,13 @@ impl Services {
                 new.push(job);
             }
             jobs::insert_all(conn, &new).await?;
-            for (one, job) in due.iter().zip(&new).filter(|(one, _)| one.requires_approval) {
-                let certificate = certificates::find(conn, &one.id).await?;
-                if let Some(profile) = &one.profile_id {
-                    let profile = profiles::find(conn, profile).await?;
-                    request_approval(conn, &system, &certificate, &profile, &job.id, now).await?;
-                }
-            }
+            let gated: Vec<Gated> = due
+                .iter()
+                .zip(&new)
+                .filter(|(one, _)| one.requires_approval)
+                .map(|(one, job)| Gated { job_id: job.id.clone(), certificate_id: one.id.clone() })
+                .collect();
+            let asked = self.request_approvals(conn, &system, &gated, now).await?;
             let jobs: Vec<JobId> = new.iter().map(|job| job.id.clone()).collect();
             let unoffered = agent::mark_unoffered(conn, &jobs).await?;
             warn_unoffered(&unoffered);
@@ -265,8 +268,11 @@ impl Services {
             if !due.is_empty() {
                 certctl_repository::notify(conn, WAKE_CHANNEL).await?;
             }
-            Ok::<_, Error>((due.len(), next))
-        })
+            Ok::<_, Error>((due.len(), next, asked))
+        });
+        let (enqueued, next, asked) = scanned?;
+        count_bypassed(&asked);
+        Ok((enqueued, next))
     }
 }
 
@@ -284,41 +290,6 @@ fn admit(certificate: &Certificate, force: bool) -> Result<CertificateStatus, Er
             }
             state => Error::BadRequest(format!("a certificate that is {state} cannot be renewed")),
         })
-}
-
-async fn request_approval(
-    conn: &mut Conn,
-    actor: &Actor,
-    certificate: &Certificate,
-    profile: &Profile,
-    job: &JobId,
-    now: Timestamp,
-) -> Result<String, Error> {
-    let id = certctl_domain::id::ActorRoleId::generate(now).into_string();
-    let approval = approvals::NewApproval {
-        id: id.clone(),
-        certificate_id: &certificate.id,
-        job_id: job,
-        profile_id: &profile.id,
-        requested_by: actor.id(),
-        metadata: json!({"common_name": certificate.common_name.as_str(), "sans": certificate.sans.join(","), "issuer_id": certificate.issuer_id.as_str()}),
-        created_at: now,
-    };
-    approvals::insert(conn, &approval).await?;
-    let details = json!({"job_id": job.as_str(), "profile_id": profile.id.as_str()});
-    record(
-        conn,
-        event(
-            actor,
-            EventCategory::CertLifecycle,
-            "approval_requested",
-            ("approval", &id),
-            details,
-            now,
-        ),
-    )
-    .await?;
-    Ok(id)
 }
 
 fn wanted_targets(certificate: &Certificate, target: Option<&str>) -> Result<Vec<TargetId>, Error> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    form::Count,
+    form::{Bool, Count},
     reader::Reader,
     setting::{DefaultValue::Text, settings},
     span::Span,
@@ -23,7 +23,9 @@ settings!(JOBS, "Jobs" {
     JOB_AWAITING_CSR_TIMEOUT: Span = Span::at_least_seconds(1), Text("24h"), SERVER,
         "How long a job waits for the certificate request of an agent before it fails.";
     JOB_AWAITING_APPROVAL_TIMEOUT: Span = Span::at_least_seconds(1), Text("168h"), SERVER,
-        "How long a job waits for approval before it fails.";
+        "How long a job or the edit of a profile waits for approval before it ends.";
+    APPROVAL_BYPASS: Bool = Bool, Text("false"), SERVER,
+        "Whether what needs the approval of a second person is approved at once, by `system-bypass`. For demonstrations.";
 });
 
 /// How many jobs run at once, and how long they may wait for someone.
@@ -43,6 +45,8 @@ pub struct JobSettings {
     pub awaiting_csr_timeout: Duration,
     /// How long a job waits for approval.
     pub awaiting_approval_timeout: Duration,
+    /// Whether what needs approval is approved at once.
+    pub approval_bypass: bool,
 }
 
 impl JobSettings {
@@ -55,6 +59,7 @@ impl JobSettings {
             lease_ttl: reader.get(&JOB_LEASE_TTL),
             awaiting_csr_timeout: reader.get(&JOB_AWAITING_CSR_TIMEOUT),
             awaiting_approval_timeout: reader.get(&JOB_AWAITING_APPROVAL_TIMEOUT),
+            approval_bypass: reader.get(&APPROVAL_BYPASS),
         }
     }
 }

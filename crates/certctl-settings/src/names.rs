@@ -100,9 +100,6 @@ pub(crate) const RESERVED: &[&str] = &[
     "OCSP_RESPONDER_ROTATION_GRACE",
     "OCSP_RESPONDER_VALIDITY",
     "CRL_GENERATION_INTERVAL",
-    // Approvals.
-    "APPROVAL_BYPASS",
-    "APPROVAL_EXPIRY_INTERVAL",
     // Discovery, scans, health checks, digest.
     "NETWORK_SCAN_ENABLED",
     "NETWORK_SCAN_INTERVAL",

@@ -20,6 +20,8 @@ settings!(SCHEDULER, "Scheduler" {
         "How often jobs that have waited for too long are looked for.";
     SCHEDULER_AGENT_HEALTH_CHECK_INTERVAL: Span = Span::at_least_seconds(1), Text("2m"), SERVER,
         "How often agents that have gone silent are looked for.";
+    APPROVAL_EXPIRY_INTERVAL: Span = Span::at_least_seconds(1), Text("1m"), SERVER,
+        "How often requests that nobody approved in time are looked for.";
     AGENT_OFFLINE_AFTER: Span = Span::at_least_seconds(1), Text("3m"), SERVER,
         "How long after its last heartbeat an agent is offline.";
     SHORT_LIVED_EXPIRY_CHECK_INTERVAL: Span = Span::at_least_seconds(1), Text("30s"), SERVER,
@@ -47,6 +49,8 @@ pub struct SchedulerSettings {
     pub job_timeout: Duration,
     /// Between two looks for silent agents.
     pub agent_health_check: Duration,
+    /// Between two looks for requests that nobody approved in time.
+    pub approval_expiry: Duration,
     /// How long after its last heartbeat an agent is offline.
     pub agent_offline_after: Duration,
     /// Between two looks at certificates with a short life.
@@ -69,6 +73,7 @@ impl SchedulerSettings {
             job_retry: reader.get(&SCHEDULER_RETRY_INTERVAL),
             job_timeout: reader.get(&JOB_TIMEOUT_INTERVAL),
             agent_health_check: reader.get(&SCHEDULER_AGENT_HEALTH_CHECK_INTERVAL),
+            approval_expiry: reader.get(&APPROVAL_EXPIRY_INTERVAL),
             agent_offline_after: reader.get(&AGENT_OFFLINE_AFTER),
             short_lived_expiry_check: reader.get(&SHORT_LIVED_EXPIRY_CHECK_INTERVAL),
             audit_chain_verify: reader.get(&AUDIT_CHAIN_VERIFY_INTERVAL),

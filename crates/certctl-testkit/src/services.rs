@@ -47,6 +47,7 @@ pub fn config() -> ServiceConfig {
         agent_offline_after: Duration::from_secs(180),
         awaiting_csr_timeout: Duration::from_secs(24 * 3600),
         awaiting_approval_timeout: Duration::from_secs(168 * 3600),
+        approval_bypass: false,
         exports_per_hour: 50,
         limits: LimitsConfig::default(),
     }

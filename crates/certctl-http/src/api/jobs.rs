@@ -7,13 +7,18 @@ use certctl_domain::{
     job::{Job, JobStatus, JobType},
     page::{Page, PageRequest},
 };
-use certctl_service::{JobFilter, jobs::VerificationInput};
+use certctl_service::{
+    JobFilter,
+    approvals::{MAX_NOTE, Verdict},
+    jobs::VerificationInput,
+};
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApiError, ApiJson, AppState, Caller, Paged, PathId, Rfc3339, extract::QueryPairs, routes::Route,
+    ApiError, ApiJson, AppState, Caller, OptionalJson, Paged, PathId, Rfc3339, extract::QueryPairs,
+    routes::Route,
 };
 
 pub(crate) fn routes() -> Vec<Route> {
@@ -33,6 +38,20 @@ pub(crate) fn routes() -> Vec<Route> {
             .refuses(&[StatusCode::CONFLICT])
             .returns::<CancelledView>()
             .handler(cancel_job),
+        Route::post("/api/v1/jobs/{id}/approve", "approve_job")
+            .permission(Permission::ApprovalApprove)
+            .summary("Agrees to a job that waits for approval, and decides its request with it")
+            .accepts_optional::<ApproveRequest>()
+            .refuses(&[StatusCode::CONFLICT])
+            .returns::<DecidedView>()
+            .handler(approve_job),
+        Route::post("/api/v1/jobs/{id}/reject", "reject_job")
+            .permission(Permission::ApprovalReject)
+            .summary("Calls off a job that waits for approval, and decides its request with it")
+            .accepts_optional::<RejectRequest>()
+            .refuses(&[StatusCode::CONFLICT])
+            .returns::<DecidedView>()
+            .handler(reject_job),
         Route::post("/api/v1/jobs/{id}/verify", "verify_job")
             .permission(Permission::VerificationRun)
             .summary("Stores what was seen at the target of a deployment")
@@ -105,6 +124,38 @@ async fn cancel_job(
     state.services.cancel_job(&actor, &id).await?;
     Ok(Json(CancelledView {
         status: "job_cancelled",
+    }))
+}
+
+async fn approve_job(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    PathId(id): PathId<JobId>,
+    OptionalJson(body): OptionalJson<ApproveRequest>,
+) -> Result<Json<DecidedView>, ApiError> {
+    let note = body.and_then(|body| body.note);
+    let decided = state
+        .services
+        .decide_job(&actor, &id, Verdict::Approve, note.as_deref());
+    decided.await?;
+    Ok(Json(DecidedView {
+        status: "job_approved",
+    }))
+}
+
+async fn reject_job(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    PathId(id): PathId<JobId>,
+    OptionalJson(body): OptionalJson<RejectRequest>,
+) -> Result<Json<DecidedView>, ApiError> {
+    let reason = body.and_then(|body| body.reason);
+    let decided = state
+        .services
+        .decide_job(&actor, &id, Verdict::Reject, reason.as_deref());
+    decided.await?;
+    Ok(Json(DecidedView {
+        status: "job_rejected",
     }))
 }
 
@@ -195,6 +246,32 @@ impl From<Job> for JobView {
 #[schemars(rename = "JobCancelled")]
 struct CancelledView {
     status: &'static str,
+}
+
+/// What was decided.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "JobDecided")]
+struct DecidedView {
+    /// `job_approved` or `job_rejected`.
+    status: &'static str,
+}
+
+/// What the approver says.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+struct ApproveRequest {
+    /// Kept with the request.
+    #[schemars(length(max = MAX_NOTE))]
+    note: Option<String>,
+}
+
+/// Why a job is refused.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+struct RejectRequest {
+    /// Kept with the request and on the job.
+    #[schemars(length(max = MAX_NOTE))]
+    reason: Option<String>,
 }
 
 /// What was seen at a target.

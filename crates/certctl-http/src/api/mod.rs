@@ -5,6 +5,7 @@ mod crud;
 
 pub(crate) mod agent_groups;
 pub(crate) mod agents;
+pub(crate) mod approvals;
 pub(crate) mod audit;
 pub(crate) mod auth;
 pub(crate) mod certificates;

@@ -21,6 +21,7 @@ use crate::{api, state::AppState};
 pub(crate) fn all() -> Vec<Route> {
     [
         api::agents::routes(),
+        api::approvals::routes(),
         api::audit::routes(),
         api::certificates::routes(),
         api::jobs::routes(),

@@ -18,7 +18,7 @@ use super::{COLUMNS, JobRow};
 use crate::{
     Conn, Error, counters,
     db::dialect,
-    types::{At, UtcTimestamp, time},
+    types::{At, TextList, Texts, UtcTimestamp, time},
 };
 
 /// What a sweep returns of each row; the casts give both databases the same type.
@@ -383,6 +383,39 @@ pub async fn expire_awaiting_approval(
     let rows: Vec<SweptRow> = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<UtcTimestamp, _>(At(since))
+        .load(c)
+        .await)?;
+    counted(conn, rows).await
+}
+
+/// Fails those of the jobs that still wait for approval, as [`expire_awaiting_approval`] does.
+///
+/// # Errors
+/// What the database says.
+pub async fn expire_unapproved(
+    conn: &mut Conn,
+    ids: &[JobId],
+    now: Timestamp,
+) -> Result<Vec<Swept>, Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = |named: &str| {
+        format!(
+            "UPDATE jobs SET status = 'Failed', last_error = 'approval_timeout', status_changed_at = $1, completed_at = $1, \
+                next_attempt_at = NULL, attempts = CASE WHEN attempts < max_attempts THEN max_attempts ELSE attempts END \
+             WHERE status = 'AwaitingApproval' AND id {named}{}",
+            swept!()
+        )
+    };
+    let sql = match conn {
+        Conn::Postgres(_) => sql("= ANY ($2)"),
+        Conn::Sqlite(_) => sql("IN (SELECT value FROM json_each($2))").replace('$', "?"),
+    };
+    let ids = Texts(ids.iter().map(ToString::to_string).collect());
+    let rows: Vec<SweptRow> = on_conn!(conn, c => diesel::sql_query(sql)
+        .bind::<UtcTimestamp, _>(At(now))
+        .bind::<TextList, _>(&ids)
         .load(c)
         .await)?;
     counted(conn, rows).await

@@ -330,6 +330,26 @@ pub async fn change(conn: &mut Conn, change: &JobChange<'_>) -> Result<bool, Err
     Ok(changed == 1)
 }
 
+/// Makes a job due that a second person agreed to; false when it does not wait for approval any more.
+///
+/// # Errors
+/// What the database says.
+pub async fn approve(conn: &mut Conn, id: &JobId, now: Timestamp) -> Result<bool, Error> {
+    let row = jobs::table
+        .find(id.as_str())
+        .filter(jobs::status.eq(JobStatus::AwaitingApproval.as_str()));
+    let changed = on_conn!(conn, c => diesel::update(row)
+        .set((
+            jobs::status.eq(JobStatus::Pending.as_str()),
+            jobs::status_changed_at.eq(At(now)),
+            // It could not run before, so that it has not been due for days.
+            jobs::scheduled_at.eq(At(now)),
+        ))
+        .execute(c)
+        .await)?;
+    Ok(changed == 1)
+}
+
 macro_rules! cancel {
     ($conn:expr, $rows:expr, $reason:expr, $now:expr) => {
         on_conn!($conn, c => diesel::update($rows)

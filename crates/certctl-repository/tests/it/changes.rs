@@ -9,11 +9,7 @@ use certctl_domain::{
     renewal_policy::renew_at,
     time::Timestamp,
 };
-use certctl_repository::{
-    Error, certificates, jobs, locks,
-    profile_edits::{self, NewProfileEdit},
-    replanning, transaction,
-};
+use certctl_repository::{Error, certificates, jobs, locks, replanning, transaction};
 use certctl_testkit::{Basics, TestDb, database::START, db_tests, entities};
 
 use crate::jobs::{insert, job, set};
@@ -67,32 +63,6 @@ db_tests! {
         ] {
             assert!(matches!(outcome, Err(Error::NotFound)), "{outcome:?}");
         }
-    }
-
-    async fn edits_wait_for_each_who_asked(db: TestDb) {
-        let basics = db.seed_basics().await;
-        let edit = |id, by, seconds| NewProfileEdit {
-            id,
-            profile_id: &basics.profile,
-            requested_by: by,
-            payload: serde_json::json!({"max_ttl_seconds": seconds}),
-            created_at: START + Duration::from_secs(seconds),
-        };
-        for one in [edit("ar-2", "ann", 2), edit("ar-1", "ann", 1), edit("ar-3", "bob", 3), edit("ar-4", "ann", 4)] {
-            tx!(db, conn => profile_edits::insert(conn, &one).await).unwrap();
-        }
-        let twice = tx!(db, conn => profile_edits::insert(conn, &edit("ar-1", "ann", 9)).await);
-        assert!(matches!(twice, Err(Error::AlreadyExists)), "{twice:?}");
-        let decide = "UPDATE issuance_approval_requests SET state = 'approved', decided_by = 'bob', decided_at = created_at WHERE id = 'ar-4'";
-        db.execute(decide).await.unwrap();
-        let pending = profile_edits::pending(reader!(db), &basics.profile, "ann").await.unwrap();
-        let expected = [("ar-1", 1), ("ar-2", 2)].map(|(id, seconds)| (id.to_owned(), serde_json::json!({"max_ttl_seconds": seconds})));
-        assert_eq!(pending, expected);
-        let unknown = ProfileId::from_stored("prof-unknown".into());
-        assert!(profile_edits::pending(reader!(db), &unknown, "ann").await.unwrap().is_empty());
-        let lost = NewProfileEdit { profile_id: &unknown, ..edit("ar-5", "ann", 5) };
-        let lost = tx!(db, conn => profile_edits::insert(conn, &lost).await);
-        assert!(matches!(lost, Err(Error::Reference)), "{lost:?}");
     }
 
     async fn renewals_are_planned_anew_by_the_rule_of_the_domain(db: TestDb) {

@@ -6,7 +6,7 @@ use certctl_domain::{
     serial::SerialNumber,
 };
 use certctl_repository::{
-    Error, approvals,
+    Error,
     authorities::{self, Authority},
     installation,
     intents::{self, Intent},
@@ -140,29 +140,5 @@ db_tests! {
         }
         assert_eq!(winners.len(), 1);
         assert_eq!(installation::get(reader!(db), "first_key").await.unwrap(), winners.pop());
-    }
-
-    async fn a_job_has_one_undecided_request(db: TestDb) {
-        let basics = db.seed_basics().await;
-        insert(&db, &[validation("job-1", &basics.certificate)]).await;
-        let job = JobId::from_stored("job-1".into());
-        let request = |id: &str| approvals::NewApproval {
-            id: id.to_owned(),
-            certificate_id: &basics.certificate,
-            job_id: &job,
-            profile_id: &basics.profile,
-            requested_by: "ann",
-            metadata: serde_json::json!({"common_name": "a.example.test"}),
-            created_at: START,
-        };
-        tx!(db, conn => approvals::insert(conn, &request("ar-1")).await).unwrap();
-        let second = tx!(db, conn => approvals::insert(conn, &request("ar-2")).await);
-        assert!(matches!(second, Err(Error::AlreadyExists)), "{second:?}");
-        assert!(tx!(db, conn => approvals::close_for_job(conn, &job, "approved", "bob", "fine", START).await).unwrap());
-        assert!(!tx!(db, conn => approvals::close_for_job(conn, &job, "rejected", "bob", "late", START).await).unwrap());
-        tx!(db, conn => approvals::insert(conn, &request("ar-2")).await).unwrap();
-        let rows = db.texts("SELECT id || ' ' || state || ' ' || COALESCE(decided_by || ': ' || decision_note, '-') AS value \
-            FROM issuance_approval_requests ORDER BY id").await;
-        assert_eq!(rows, ["ar-1 approved bob: fine", "ar-2 pending -"]);
     }
 }

@@ -24,6 +24,7 @@ macro_rules! reader {
 mod access;
 mod agent_groups;
 mod agents;
+mod approvals;
 mod audit;
 mod certificates;
 mod certificates_lists;

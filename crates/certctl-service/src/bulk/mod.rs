@@ -18,14 +18,17 @@ use certctl_domain::{
 };
 use certctl_repository::{
     bulk::{self, Reassignment, Renewal, Revoking, Selection},
+    jobs::agent,
     notifications, owners, teams, transaction,
 };
 use serde_json::{Value, json};
 
 use crate::{
     Error, Services,
+    approvals::count_bypassed,
     engine::WAKE_CHANNEL,
     input::{known, one_of, reference},
+    renewals::warn_unoffered,
     services::{authorise, event, record},
 };
 
@@ -118,16 +121,22 @@ impl Services {
             listed: MAX_LISTED,
             now,
         };
-        let done = transaction!(self.db, "bulk renew", conn => {
+        let renewed = transaction!(self.db, "bulk renew", conn => {
             let done = bulk::renew(conn, &selection, &renewal).await?;
+            let bypassed = self.bypass_made(conn, actor, now).await?;
+            let jobs: Vec<JobId> = done.jobs.iter().map(|(_, job)| job.clone()).collect();
+            let unoffered = agent::mark_unoffered(conn, &jobs).await?;
             if done.enqueued > 0 {
                 certctl_repository::notify(conn, WAKE_CHANNEL).await?;
             }
             let details = json!({"criteria": criteria.audited(), "total_matched": done.matched, "total_enqueued": done.enqueued,
                 "total_awaiting_approval": done.awaiting_approval});
             record(conn, event(actor, EventCategory::CertLifecycle, "bulk_renewal_initiated", BULK, details, now)).await?;
-            Ok::<_, Error>(done)
-        })?;
+            Ok::<_, Error>((done, bypassed, unoffered))
+        });
+        let (done, bypassed, unoffered) = renewed?;
+        count_bypassed(&bypassed);
+        warn_unoffered(&unoffered);
         if done.enqueued > 0 {
             self.wake.ring();
         }

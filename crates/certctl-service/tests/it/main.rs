@@ -7,6 +7,7 @@
 
 mod access;
 mod agents;
+mod approvals;
 mod bootstrap;
 mod bulk;
 mod certificates;

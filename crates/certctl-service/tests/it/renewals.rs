@@ -3,6 +3,7 @@ use std::time::Duration;
 use certctl_domain::{
     certificate::CertificateStatus as S, issuer::Issuer, renewal_policy::RenewalPolicy,
 };
+use certctl_pki::cert::ParsedCertificate;
 use certctl_service::renewals::{RenewalTriggered, ScanSummary};
 use certctl_testkit::{TestDb, db_tests, entities};
 
@@ -203,7 +204,8 @@ db_tests! {
             assert_eq!(world.ended(&job).await.0, "Completed", "{:?}", world.ended(&job).await);
             let id = &world.ids.certificate;
             let export = world.services.export_pem(&world.admin, id).await.unwrap();
-            export.full_pem.contains(root.trim())
+            let (leaf, root) = (ParsedCertificate::from_pem(&export.full_pem).unwrap(), ParsedCertificate::from_pem(root).unwrap());
+            leaf.verify_signed_by(&root).is_ok()
         };
         assert!(signed_by(&first).await);
         let second = put("Second CA");
