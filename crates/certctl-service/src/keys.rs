@@ -225,12 +225,16 @@ impl Services {
     /// Deletes a key with its grants: what is made later under its name begins with nothing.
     ///
     /// # Errors
-    /// [`Error::Forbidden`] without `auth.key.delete`, [`Error::NotFound`], [`Error::Conflict`] for a key of the configuration.
+    /// [`Error::Forbidden`] without `auth.key.delete`, [`Error::NotFound`], [`Error::Conflict`] for a key of the configuration and
+    /// for the key that asks: the last administrator must not lock everybody out by a slip.
     pub async fn delete_key(&self, actor: &Actor, id: &str) -> Result<(), Error> {
         authorise(actor, Permission::AuthKeyDelete)?;
         let now = self.now();
         transaction!(self.db, "delete API key", conn => {
             let key = self.stored_key(conn, id).await?;
+            if actor.actor_type() == ActorType::ApiKey && actor.id() == key.name {
+                return Err(Error::Conflict("a key does not delete itself; another one can, and rotating it ends its value".to_owned()));
+            }
             api_keys::delete(conn, &key.id).await.or_not_found("API key", id)?;
             // A key of the configuration with the same name goes on, and keeps what it was granted.
             if !self.access.is_configured(&key.name) {

@@ -53,10 +53,10 @@ impl Services {
         match self.access.belief(self.now()) {
             Belief::Fresh => Ok(()),
             Belief::Due => {
-                if let Ok(_alone) = self.access.looking.try_lock() {
-                    if let Err(error) = self.look().await {
-                        tracing::warn!(error = %certctl_telemetry::ErrorChain(&error), "changes of keys and grants could not be looked for");
-                    }
+                if let Ok(_alone) = self.access.looking.try_lock()
+                    && let Err(error) = self.look().await
+                {
+                    tracing::warn!(error = %certctl_telemetry::ErrorChain(&error), "changes of keys and grants could not be looked for");
                 }
                 Ok(())
             }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use certctl_domain::{
     access::{ActorType, Permission, Scope, SeededRole},
+    id::RoleId,
     page::PageRequest,
     secret::Secret,
 };
@@ -68,7 +69,7 @@ db_tests! {
         let who = world.services.authenticate(value).await.unwrap().unwrap();
         assert_eq!((who.id(), who.actor_type()), ("ci", ActorType::ApiKey));
         assert!(who.may(Permission::CertRead, &Scope::Global) && who.may(Permission::AuditExport, &Scope::Global));
-        assert_eq!(made.roles.iter().map(|role| role.as_str()).collect::<Vec<_>>(), ["r-auditor", "r-viewer"]);
+        assert_eq!(made.roles.iter().map(RoleId::as_str).collect::<Vec<_>>(), ["r-auditor", "r-viewer"]);
         world.clock.advance(Duration::from_secs(60));
         assert!(!is_known(&world, value).await);
         assert_eq!(world.recorded("auth.key_created").await, 1);
@@ -161,6 +162,9 @@ db_tests! {
         for text in [refusal(s.delete_key(&world.admin, "board").await), refusal(s.rotate_key(&world.admin, "board", Duration::ZERO).await)] {
             assert_eq!(text, "the key board is set by the configuration (CERTCTL_API_KEYS_NAMED, CERTCTL_AUTH_SECRET) and is changed there");
         }
+        make(&world, "root", &["r-admin"]).await;
+        let root = &actor("root", Permission::ALL, &Scope::Global);
+        assert_eq!(outcome(s.delete_key(root, "root").await), "conflict");
         assert_eq!(world.recorded("auth.key_deleted").await, 1);
     }
 
@@ -171,7 +175,7 @@ db_tests! {
         make(&world, "idle", &[]).await;
         let page = s.list_keys(&world.admin, Some(ActorType::ApiKey), PageRequest::default()).await.unwrap();
         let rows: Vec<_> = page.rows.iter().map(|one| {
-            let roles: Vec<_> = one.holder.roles.iter().map(|role| role.as_str()).collect();
+            let roles: Vec<_> = one.holder.roles.iter().map(RoleId::as_str).collect();
             format!("{} [{}] {} {}", one.holder.actor_id, roles.join(","), one.key.is_some(), one.is_configured)
         }).collect();
         assert_eq!((rows, page.total), (["board [r-viewer] false true", "ci [r-viewer] true false", "idle [] true false"].map(str::to_owned).to_vec(), 3));

@@ -25,6 +25,7 @@ mod owners;
 mod profiles;
 mod refusals;
 mod refusals_complete;
+mod refusals_fleet;
 mod renewal_policies;
 mod renewals;
 mod replicas;

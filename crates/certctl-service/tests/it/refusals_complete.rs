@@ -15,9 +15,10 @@ fn every_use_case_that_takes_an_actor_is_among_the_refusals() {
         assert!(declared.contains(known), "{known} was not found");
     }
     assert!(declared.len() > 70, "{declared:?}");
-    let refused =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/refusals.rs"))
-            .unwrap();
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+    let refused = ["refusals.rs", "refusals_fleet.rs"]
+        .map(|name| fs::read_to_string(tests.join(name)).unwrap())
+        .concat();
     let is_refused = |name: &str| refused.contains(&format!("outcome(s.{name}("));
     let is_open = |name: &str| OPEN.iter().any(|(open, _)| *open == name);
     let missing: Vec<_> = declared
@@ -26,7 +27,7 @@ fn every_use_case_that_takes_an_actor_is_among_the_refusals() {
         .collect();
     assert!(
         missing.is_empty(),
-        "these take an actor and are not in refusals.rs, which calls each as nobody: {missing:?}"
+        "these take an actor and are in no list of refusals, which call each as nobody: {missing:?}"
     );
     for (open, _) in OPEN {
         assert!(

@@ -21,7 +21,7 @@ use http::{StatusCode, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{PageQuery, ScopeQuery, page};
+use super::{PageQuery, ScopeBody, ScopeQuery, page};
 use crate::{
     ApiError, ApiJson, ApiQuery, AppState, Caller, OptionalJson, PathId, PathIds, QueryPairs,
     Rfc3339, routes::Route,
@@ -199,7 +199,8 @@ fn seconds(time: Timestamp) -> Rfc3339 {
 #[expect(dead_code, reason = "its schema is what is used")]
 struct KeysQuery {
     /// Only actors of this kind.
-    #[schemars(extend("enum" = ["User", "System", "Agent", "APIKey", "Anonymous", null]))]
+    #[serde(default)]
+    #[schemars(with = "String", extend("enum" = ["User", "System", "Agent", "APIKey", "Anonymous"]))]
     actor_type: Option<String>,
 }
 
@@ -334,7 +335,7 @@ struct GrantRequest {
     #[schemars(regex(pattern = "^[A-Za-z0-9._-]{1,128}$"), example = &"r-operator")]
     role_id: String,
     #[serde(flatten)]
-    scope: ScopeQuery,
+    scope: ScopeBody,
     /// When the grant ends; must be in the future.
     expires_at: Option<Rfc3339>,
 }

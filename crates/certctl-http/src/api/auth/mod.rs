@@ -104,20 +104,46 @@ fn page(query: &QueryPairs) -> PageRequest {
 )]
 struct PageQuery {
     /// The number of the page; what is no number is 1.
+    #[serde(default)]
+    #[schemars(with = "u32", range(min = 1))]
     page: Option<u32>,
-    /// Rows on a page, 1 to 500; 500 when neither this nor `page` is given.
+    /// Rows on a page; 500 when neither this nor `page` is given, and 50 when it is out of range.
+    #[serde(default)]
+    #[schemars(with = "u32", range(min = 1, max = 500))]
     per_page: Option<u32>,
 }
 
-/// What a grant or permission extends to; everything when neither is given.
+/// What a grant or permission extends to, in a body; everything when neither is given.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-struct ScopeQuery {
+struct ScopeBody {
     /// `global`, `profile` or `issuer`.
     #[schemars(extend("enum" = ["global", "profile", "issuer", null]))]
     scope_type: Option<String>,
     /// The profile or issuer.
     #[schemars(regex(pattern = "^[A-Za-z0-9._-]{1,128}$"))]
     scope_id: Option<String>,
+}
+
+/// The same in a query, where nothing is null.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+struct ScopeQuery {
+    /// `global`, `profile` or `issuer`.
+    #[serde(default)]
+    #[schemars(with = "String", extend("enum" = ["global", "profile", "issuer"]))]
+    scope_type: Option<String>,
+    /// The profile or issuer.
+    #[serde(default)]
+    #[schemars(with = "String", regex(pattern = "^[A-Za-z0-9._-]{1,128}$"))]
+    scope_id: Option<String>,
+}
+
+impl From<ScopeBody> for ScopeInput {
+    fn from(body: ScopeBody) -> Self {
+        Self {
+            scope_type: body.scope_type,
+            scope_id: body.scope_id,
+        }
+    }
 }
 
 impl From<ScopeQuery> for ScopeInput {

@@ -14,7 +14,7 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{PageQuery, ScopeQuery, page};
+use super::{PageQuery, ScopeBody, ScopeQuery, page};
 use crate::{
     ApiError, ApiJson, ApiQuery, AppState, Caller, PathId, PathIds, QueryPairs, Rfc3339,
     routes::Route,
@@ -251,5 +251,5 @@ struct RolePermissionRequest {
     #[schemars(example = &"cert.read")]
     permission: String,
     #[serde(flatten)]
-    scope: ScopeQuery,
+    scope: ScopeBody,
 }
