@@ -19,6 +19,27 @@ pub async fn execute(db: &Db, sql: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// A connection that holds what its statements took until it is dropped, and is closed then.
+pub struct Held(Option<Conn>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(conn) = self.0.take() {
+            conn.discard();
+        }
+    }
+}
+
+/// Runs statements on a connection that stays as they leave it, such as in a transaction with a lock.
+///
+/// # Errors
+/// What the database says.
+pub async fn hold(db: &Db, sql: &str) -> Result<Held, Error> {
+    let (mut conn, _) = db.writer().await?;
+    on_conn!(&mut conn, c => c.batch_execute(sql).await)?;
+    Ok(Held(Some(conn)))
+}
+
 /// Runs one query whose only column is text and called `value`.
 ///
 /// # Errors

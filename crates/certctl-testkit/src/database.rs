@@ -216,6 +216,15 @@ impl TestDb {
         }
     }
 
+    /// Runs statements on a connection that stays as they leave it, such as in a transaction with a lock, until it is dropped.
+    ///
+    /// # Panics
+    /// When the database refuses them.
+    pub async fn hold(&self, sql: &str) -> testing::Held {
+        let held = testing::hold(&self.db, sql).await;
+        held.unwrap_or_else(|error| panic!("{sql}: {}", chain(&error)))
+    }
+
     /// Runs one query whose only column is text and called `value`; NULL becomes `NULL`.
     ///
     /// # Panics

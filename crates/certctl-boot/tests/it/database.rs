@@ -1,10 +1,7 @@
 use certctl_repository::Backend;
-use certctl_testkit::TestDb;
+use certctl_testkit::{TestDb, proxy::Proxy};
 
-use crate::{
-    installation::{ADMIN_KEY, Installation, free_port},
-    proxy::Proxy,
-};
+use crate::installation::{ADMIN_KEY, Installation, free_port};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_gone_at_the_start_is_named_and_its_password_is_not() {

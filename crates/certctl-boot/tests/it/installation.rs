@@ -6,7 +6,7 @@ use certctl_boot::{Clock as _, Error, Running, Server, SystemClock, Welcome};
 use certctl_settings::{MapEnv, Settings, Sources};
 use tempfile::TempDir;
 
-use crate::client::Client;
+use crate::client::{Client, client};
 
 /// The key of the administrator where a test configures one.
 pub(crate) const ADMIN_KEY: &str = "test-admin-key-0123456789abcdef";
@@ -90,7 +90,7 @@ impl Installation {
             .await
             .unwrap_or_else(|error| panic!("{}", chain(&error)));
         let welcome = server.welcome().clone();
-        let client = Client::new(&welcome);
+        let client = client(&welcome);
         (server.spawn(), client, welcome)
     }
 

@@ -11,5 +11,4 @@ mod demo;
 mod draining;
 mod encryption;
 mod installation;
-mod proxy;
 mod starting;

@@ -4,7 +4,7 @@ use certctl_repository::Backend;
 use certctl_testkit::{TestDb, pki::cert::ParsedCertificate};
 
 use crate::{
-    client::Client,
+    client::trusting,
     installation::{ADMIN_KEY, Installation, chain},
 };
 
@@ -116,7 +116,7 @@ async fn two_at_once(one: Installation, two: Installation) {
     assert_eq!(roots[0], roots[1], "one CA");
     let running = servers.map(certctl_boot::Server::spawn);
     for welcome in &welcomes {
-        let client = Client::trusting(welcome, &roots[0]);
+        let client = trusting(welcome, &roots[0]);
         assert_eq!(client.get("/ready", "").await.status, 200);
         assert_eq!(
             client.get("/api/v1/teams", keys[0].expose()).await.status,
@@ -135,7 +135,7 @@ async fn two_at_once(one: Installation, two: Installation) {
         .filter_map(|(welcome, token)| Some((welcome, token?)))
     {
         let body = format!(r#"{{"name":"{}","hostname":"web.test"}}"#, welcome.url);
-        let made = Client::trusting(welcome, &roots[0])
+        let made = trusting(welcome, &roots[0])
             .call("POST", "/api/v1/agents", &token, &body)
             .await;
         assert_eq!(made.status, 201, "both take the token of the file");
@@ -181,7 +181,7 @@ async fn given_certificates_are_served_and_read_anew() {
     let welcome = server.welcome().clone();
     assert!(welcome.root.is_none() && welcome.first_key.is_none());
     let running = server.spawn();
-    let client = Client::trusting(&welcome, &fs::read_to_string(path("root.crt")).unwrap());
+    let client = trusting(&welcome, &fs::read_to_string(path("root.crt")).unwrap());
     assert_eq!(client.get("/api/v1/teams", ADMIN_KEY).await.status, 200);
     // What cannot be used changes nothing.
     let good = fs::read(path("tls.crt")).unwrap();

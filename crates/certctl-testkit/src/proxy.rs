@@ -15,15 +15,19 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// Listens on loopback and leads to the server of a URL.
-pub(crate) struct Proxy {
+pub struct Proxy {
     /// The URL that leads through it.
-    pub(crate) url: String,
+    pub url: String,
     cut: watch::Sender<bool>,
     accepting: Arc<AtomicBool>,
 }
 
 impl Proxy {
-    pub(crate) async fn to(url: &str) -> Self {
+    /// Begins to listen.
+    ///
+    /// # Panics
+    /// When the URL is none of PostgreSQL.
+    pub async fn to(url: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (rest, query) = url.split_once('?').unwrap_or((url, ""));
@@ -57,12 +61,13 @@ impl Proxy {
     }
 
     /// Ends every connection and takes no new one.
-    pub(crate) fn cut(&self) {
+    pub fn cut(&self) {
         self.accepting.store(false, Ordering::SeqCst);
         self.cut.send_replace(true);
     }
 
-    pub(crate) fn mend(&self) {
+    /// Takes connections again.
+    pub fn mend(&self) {
         self.cut.send_replace(false);
         self.accepting.store(true, Ordering::SeqCst);
     }
