@@ -69,6 +69,12 @@ impl Agent {
         })
     }
 
+    /// Whether the agent was asked to end, or was retired, and takes up nothing more.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.inner.stop.is_cancelled()
+    }
+
     async fn drain(&self, loops: [(&'static str, JoinHandle<()>); 3]) {
         let finish = async {
             for (_, handle) in loops {

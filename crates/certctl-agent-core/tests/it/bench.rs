@@ -100,18 +100,6 @@ impl Bench {
         (chain, pem)
     }
 
-    /// Waits until no heartbeat comes any more: the agent is stopping.
-    pub(crate) async fn falls_silent(&self) {
-        let (mut last, mut quiet) = (self.server.calls("heartbeat").len(), 0);
-        // Several looks, because a machine that is busy can be late with a heartbeat.
-        while quiet < 4 {
-            tokio::time::sleep(Duration::from_millis(150)).await;
-            let now = self.server.calls("heartbeat").len();
-            quiet = if now == last { quiet + 1 } else { 0 };
-            last = now;
-        }
-    }
-
     pub(crate) fn keys(&self) -> BTreeMap<String, String> {
         contents(&self.key_dir())
     }

@@ -341,7 +341,8 @@ async fn heartbeats_go_on_and_a_stop_waits_while_a_deployment_runs() {
         .state()
         .deployments
         .push(unverified("job-1", "tgt-1", &json!({})));
-    let running = Running::start(bench.agent_with(puppet.registry()));
+    let agent = bench.agent_with(puppet.registry());
+    let running = Running::start(agent.clone());
     eventually("the deployment runs", || {
         puppet.at_work.load(Ordering::SeqCst) == 1
     })
@@ -353,11 +354,13 @@ async fn heartbeats_go_on_and_a_stop_waits_while_a_deployment_runs() {
     .await;
 
     let stopping = tokio::spawn(running.stop());
-    // The heartbeats end at once; the deployment is what is waited for.
-    bench.falls_silent().await;
-    assert!(!stopping.is_finished());
+    eventually("the agent is stopping", || agent.is_stopping()).await;
+    let beats = bench.server.calls("heartbeat").len();
+    assert!(!stopping.is_finished(), "the deployment is waited for");
     gate.add_permits(1);
     stopping.await.unwrap();
+    // One may have been under way when the agent was asked to end.
+    assert!(bench.server.calls("heartbeat").len() <= beats + 1);
     assert_eq!(
         bench.server.outcome("job-1").unwrap()["status"],
         "Completed"
@@ -381,14 +384,15 @@ async fn what_was_not_begun_when_the_agent_stops_is_given_back() {
         );
         bench.server.state().deployments.push(item);
     }
-    let running = Running::start(bench.agent_with(puppet.registry()));
+    let agent = bench.agent_with(puppet.registry());
+    let running = Running::start(agent.clone());
     eventually("four are at work", || {
         puppet.at_work.load(Ordering::SeqCst) == 4
     })
     .await;
     assert_eq!(contents(&bench.key_dir().join("agent-jobs")).len(), 5);
     let stopping = tokio::spawn(running.stop());
-    bench.falls_silent().await;
+    eventually("the agent is stopping", || agent.is_stopping()).await;
     gate.add_permits(5);
     stopping.await.unwrap();
 
