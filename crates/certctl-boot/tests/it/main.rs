@@ -10,5 +10,6 @@ mod database;
 mod demo;
 mod draining;
 mod encryption;
+mod examples;
 mod installation;
 mod starting;

@@ -16,6 +16,7 @@ mod certificates;
 mod cors;
 mod demo;
 mod errors;
+mod examples;
 mod issuers;
 mod jobs;
 mod lifecycle;
