@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: the rules of the workspace that no compiler checks.
 
 mod arrows;
+mod calls;
 mod files;
 mod manifests;
 mod migrations;
@@ -45,6 +46,7 @@ fn problems(root: &Path) -> Result<Vec<String>> {
         manifests::check(root, &packages)?,
         files::check(root, &files)?,
         words::check(root, &files)?,
+        calls::check(root, &files),
         migrations::check(root)?,
     ]
     .concat())

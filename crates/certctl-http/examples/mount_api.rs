@@ -25,12 +25,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(("127.0.0.1", 8080)).await?;
     let key = certctl_testkit::services::ADMIN_KEY;
     println!("curl -H 'Authorization: Bearer {key}' http://127.0.0.1:8080/api/v1/teams");
-    serve(listener, mounted(services)?, std::future::pending()).await;
+    serve(listener, mounted(services).await?, std::future::pending()).await;
     Ok(())
 }
 
 /// A router of one's own, and below it everything that certctl serves.
-pub(crate) fn mounted(services: Services) -> Result<Router, Box<dyn Error>> {
+pub(crate) async fn mounted(services: Services) -> Result<Router, Box<dyn Error>> {
+    // Gives the keys of the configuration their roles.
+    services.grant_configured_keys().await?;
     let health = Health::new();
     let clock = Arc::clone(services.clock());
     let app = App::new(AppState::new(Capabilities {

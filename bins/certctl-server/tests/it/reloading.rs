@@ -1,21 +1,8 @@
 //! SIGHUP.
 
-use std::{fs, time::Duration};
+use std::fs;
 
-use certctl_testkit::{
-    client::Client,
-    domain::{
-        key::KeySpec,
-        name::SubjectAltName,
-        profile::ExtendedKeyUsage,
-        time::{Clock as _, SystemClock},
-    },
-    pki::{
-        cert::{CaSigner, CertificateSpec, ParsedCertificate, RootSpec, random_serial, sign_root},
-        key::PrivateKey,
-    },
-    procs::child::Signal,
-};
+use certctl_testkit::{ca::Ca, client::Client, procs::child::Signal};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::program::Home;
@@ -23,18 +10,18 @@ use crate::program::Home;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_certificate_is_served_to_new_connections_and_open_ones_stay() {
     let home = Home::new();
-    let ca = Ca::new();
+    let ca = Ca::new("Reload Test Root");
     let (certificate, key) = (home.path("tls.crt"), home.path("tls.key"));
     let serve = |name: &str| {
-        let (pem, key_pem) = ca.pair(name);
-        fs::write(&certificate, pem).unwrap();
-        fs::write(&key, key_pem).unwrap();
+        let pair = ca.issue(name);
+        fs::write(&certificate, pair.cert_pem).unwrap();
+        fs::write(&key, pair.key_pem.expose()).unwrap();
     };
     serve("localhost");
     let home = home
         .set("SERVER_TLS_CERT_PATH", "tls.crt")
         .set("SERVER_TLS_KEY_PATH", "tls.key");
-    let (mut process, client) = home.start(Some(&ca.root)).await;
+    let (mut process, client) = home.start(Some(ca.root_pem())).await;
     let first = served(&client).await;
     let mut open = client.connect().await.unwrap();
     assert!(asked_again(&mut open).await);
@@ -53,7 +40,7 @@ async fn a_new_certificate_is_served_to_new_connections_and_open_ones_stay() {
     let second = served(&client).await;
 
     // A key that belongs to another certificate, and then no certificate at all.
-    let (_, other) = ca.pair("localhost");
+    let other = ca.issue("localhost").key_pem.expose().to_owned();
     for (broken, text) in [
         (home.path("tls.key"), other),
         (home.path("tls.crt"), "nonsense".to_owned()),
@@ -97,54 +84,4 @@ async fn asked_again<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(
         }
     }
     text.starts_with(b"HTTP/1.1 200")
-}
-
-struct Ca {
-    signer: CaSigner,
-    root: String,
-}
-
-const DAY: Duration = Duration::from_secs(86_400);
-
-impl Ca {
-    fn new() -> Self {
-        let key = PrivateKey::generate(KeySpec::EcdsaP256).unwrap();
-        let now = SystemClock.now();
-        let root = sign_root(
-            &RootSpec {
-                common_name: "Reload Test Root",
-                serial: &random_serial().unwrap(),
-                not_before: now - DAY,
-                not_after: now + 30 * DAY,
-            },
-            &key,
-        )
-        .unwrap();
-        let certificate = ParsedCertificate::from_der(root.der()).unwrap();
-        Self {
-            root: root.to_pem(),
-            signer: CaSigner::new(certificate, key).unwrap(),
-        }
-    }
-
-    /// A certificate and its key, PEM.
-    fn pair(&self, name: &str) -> (String, String) {
-        let key = PrivateKey::generate(KeySpec::EcdsaP256).unwrap();
-        let now = SystemClock.now();
-        let signed = self.signer.sign(&CertificateSpec {
-            common_name: name,
-            sans: &[SubjectAltName::parse(name).unwrap()],
-            spki_der: key.spki_der(),
-            serial: &random_serial().unwrap(),
-            not_before: now - DAY,
-            not_after: now + 10 * DAY,
-            ekus: &[ExtendedKeyUsage::ServerAuth],
-            must_staple: false,
-            ca: None,
-            crl_urls: &[],
-            ocsp_urls: &[],
-            ca_issuers_urls: &[],
-        });
-        (signed.unwrap().to_pem(), key.to_pem().expose().to_owned())
-    }
 }

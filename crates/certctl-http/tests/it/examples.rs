@@ -33,7 +33,7 @@ async fn the_api_is_served_below_the_routes_of_another_service() {
     db.seed_basics().await;
     let folder = tempfile::tempdir().unwrap();
     let services = services::services(db.db(), db.clock(), folder.path(), services::config());
-    let router = mount_api::mounted(services).unwrap();
+    let router = mount_api::mounted(services).await.unwrap();
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let serving = tokio::spawn(mount_api::serve(listener, router, std::future::pending()));

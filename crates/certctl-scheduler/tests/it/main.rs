@@ -28,6 +28,7 @@ db_tests! {
             ..services::config()
         };
         let services = services::services(db.db(), db.clock(), folder.path(), config);
+        services.grant_configured_keys().await.unwrap();
         let admin = services.authenticate(services::ADMIN_KEY).await.unwrap().unwrap();
         services.renew_certificate(&admin, &ids.certificate, false).await.unwrap();
         let seen = Arc::new(AtomicU64::new(0));
