@@ -66,5 +66,6 @@ fn intervals() -> Intervals {
         job_timeout: 10 * MINUTE,
         agent_health_check: 2 * MINUTE,
         rate_limit_gc: 5 * MINUTE,
+        approval_expiry: MINUTE,
     }
 }
