@@ -18,7 +18,7 @@ pub(crate) struct Tries {
 
 impl Tries {
     /// None made yet.
-    pub(crate) fn new(what: &'static str, id: impl ToString) -> Self {
+    pub(crate) fn new(what: &'static str, id: &impl ToString) -> Self {
         Self {
             what,
             id: id.to_string(),
