@@ -8,6 +8,7 @@ mod general_name;
 pub mod key;
 pub mod lint;
 pub mod pem;
+pub mod pkcs12;
 pub mod seal;
 
 pub use error::Error;

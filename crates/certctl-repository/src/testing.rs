@@ -226,3 +226,100 @@ where
         .await?;
     Ok(())
 }
+
+/// Statements that connections of this process have sent, once [`watch_statements`] was called.
+static SENT: std::sync::Mutex<Sent> = std::sync::Mutex::new(Sent {
+    count: 0,
+    kept: Vec::new(),
+});
+
+struct Sent {
+    count: u64,
+    kept: Vec<String>,
+}
+
+/// Most statements that are kept with their text.
+const MAX_KEPT: usize = 100;
+
+fn watcher() -> Option<Box<dyn diesel::connection::Instrumentation>> {
+    Some(Box::new(
+        |event: diesel::connection::InstrumentationEvent<'_>| {
+            if let diesel::connection::InstrumentationEvent::StartQuery { query, .. } = event {
+                let mut sent = SENT
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
+                sent.count += 1;
+                if sent.kept.len() < MAX_KEPT {
+                    let text = query.to_string();
+                    let sql = text.split(" -- binds:").next().unwrap_or_default();
+                    sent.kept.push(sql.to_owned());
+                }
+            }
+        },
+    ))
+}
+
+/// Counts what connections that are made from now on send.
+///
+/// # Errors
+/// What diesel says when it is called too late.
+pub fn watch_statements() -> Result<(), Error> {
+    diesel::connection::set_default_instrumentation(watcher).map_err(Into::into)
+}
+
+/// How many statements were sent since the last call, BEGIN and COMMIT among them, and the first of their texts.
+pub fn take_statements() -> (u64, Vec<String>) {
+    let mut sent = SENT
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    (
+        std::mem::take(&mut sent.count),
+        std::mem::take(&mut sent.kept),
+    )
+}
+
+/// How the database would carry a statement out whatever its parameters are, a step for each line.
+///
+/// # Errors
+/// What the database says.
+pub async fn generic_plan(db: &Db, sql: &str) -> Result<Vec<String>, Error> {
+    #[derive(QueryableByName)]
+    struct Step {
+        #[diesel(sql_type = Text)]
+        detail: String,
+    }
+    #[derive(QueryableByName)]
+    struct Line {
+        #[diesel(sql_type = Text)]
+        #[diesel(column_name = "QUERY PLAN")]
+        line: String,
+    }
+    let mut conn = db.read().await?;
+    match &mut conn {
+        Conn::Sqlite(object) => {
+            let steps: Vec<Step> = diesel::sql_query(format!("EXPLAIN QUERY PLAN {sql}"))
+                .load(&mut **object)
+                .await?;
+            Ok(steps.into_iter().map(|step| step.detail).collect())
+        }
+        Conn::Postgres(object) => {
+            let count = (1..20)
+                .rev()
+                .find(|number| sql.contains(&format!("${number}")));
+            let values = vec!["NULL"; count.unwrap_or(0)].join(", ");
+            let call = count.map_or_else(String::new, |_| format!("({values})"));
+            object
+                .batch_execute(&format!(
+                    "SET plan_cache_mode = force_generic_plan; PREPARE look AS {sql}"
+                ))
+                .await?;
+            let lines: Vec<Line> = diesel::sql_query(format!("EXPLAIN EXECUTE look{call}"))
+                .load(&mut **object)
+                .await?;
+            object
+                .batch_execute("DEALLOCATE look; RESET plan_cache_mode")
+                .await?;
+            Ok(lines.into_iter().map(|line| line.line).collect())
+        }
+    }
+}

@@ -2,7 +2,9 @@
 //!
 //! One file per figure. Each is an example of the testkit, built optimised and run on a database of its own.
 
+mod bulk;
 mod drain;
+mod lists;
 
 use std::{path::Path, process::Stdio};
 
@@ -21,13 +23,17 @@ pub(crate) struct Bench {
 
 #[derive(clap::Subcommand)]
 enum What {
+    Bulk(bulk::Bulk),
     Drain(drain::Drain),
+    Lists(lists::Lists),
 }
 
 impl Bench {
     pub(crate) fn run(self) -> Result<()> {
         match self.what {
+            What::Bulk(bulk) => bulk.run(),
             What::Drain(drain) => drain.run(),
+            What::Lists(lists) => lists.run(),
         }
     }
 }

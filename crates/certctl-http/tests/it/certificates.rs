@@ -263,4 +263,13 @@ db_tests! {
         limited.is(429, &json!({"error": "rate_limit_exceeded", "retry_after_seconds": 3600}));
         assert_eq!(limited.header("retry-after"), Some("3600"));
     }
+
+    async fn a_trust_store_needs_an_issued_version(db: TestDb) {
+        let api = api(db).await;
+        let path = format!("{PATH}/mc-web/export/pkcs12");
+        assert_eq!(api.post(&path, &Value::Null).await.status, 404);
+        assert_eq!(api.post(&path, &json!({"password": 1})).await.status, 400);
+        let answer = api.post(&path, &json!({"password": "\u{1f511}"})).await;
+        assert!(answer.status == 400 && answer.json()["message"].as_str().unwrap().starts_with("password"), "{answer:?}");
+    }
 }

@@ -6,6 +6,7 @@ mod ca;
 mod keys;
 mod names;
 mod openssl;
+mod pkcs12;
 mod properties;
 mod vectors;
 

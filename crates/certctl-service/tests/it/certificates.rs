@@ -2,6 +2,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use certctl_domain::{
     certificate::CertificateStatus, page::PageRequest, renewal_policy::RenewalPolicy,
+    secret::Secret,
 };
 use certctl_service::{CertificateFilter, CertificateOrder, certificates::CertificateInput};
 use certctl_testkit::{TestDb, db_tests, entities};
@@ -230,14 +231,20 @@ db_tests! {
         assert_eq!(export.full_pem, format!("{}{}", export.cert_pem, export.chain_pem));
         let leaf = certctl_pki::cert::ParsedCertificate::from_pem(&export.cert_pem).unwrap();
         assert!(leaf.matches_key(&key), "the key that the agent kept");
-        world.services.export_pem(&world.admin, id).await.unwrap();
-        assert_eq!(outcome(world.services.export_pem(&world.admin, id).await), "too many");
+        let store = world.services.export_pkcs12(&world.admin, id, &Secret::new("pässword")).await.unwrap();
+        assert_eq!(store[0], 0x30, "a DER sequence");
+        assert_eq!(world.recorded("export_pkcs12").await, 1);
+        assert_eq!(outcome(world.services.export_pem(&world.admin, id).await), "too many", "both ways count together");
+        assert_eq!(outcome(world.services.export_pkcs12(&world.admin, id, &Secret::new("")).await), "too many");
+        assert_eq!(outcome(world.services.export_pkcs12(&world.admin, id, &Secret::new("🔑")).await), "invalid password");
         let other = crate::support::actor_of("bob", certctl_domain::access::ActorType::User, certctl_domain::access::SeededRole::Viewer);
         world.services.export_pem(&other, id).await.unwrap();
         world.clock.advance(Duration::from_secs(3600));
         world.services.export_pem(&world.admin, id).await.unwrap();
-        assert_eq!(world.recorded("export_pem").await, 4, "refused ones were no exports");
+        assert_eq!(world.recorded("export_pem").await, 3, "refused ones were no exports");
         world.db.execute("UPDATE certificate_versions SET pem_chain = 'nonsense'").await.unwrap();
         assert_eq!(outcome(world.services.export_pem(&other, id).await), "unprocessable");
+        world.clock.advance(Duration::from_secs(3600));
+        assert_eq!(outcome(world.services.export_pkcs12(&other, id, &Secret::new("")).await), "unprocessable");
     }
 }

@@ -9,12 +9,12 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use certctl_domain::{access::Permission, id::CertificateId};
+use certctl_domain::{access::Permission, id::CertificateId, secret::Secret};
 use http::{HeaderValue, StatusCode, header};
 
 use self::wire::{
-    CertificateRequest, CertificateView, DeployRequest, DeploymentsView, PemView, RenewRequest,
-    RevokeRequest, StatusView, TriggeredView, VersionView,
+    CertificateRequest, CertificateView, DeployRequest, DeploymentsView, PemView, Pkcs12Request,
+    RenewRequest, RevokeRequest, StatusView, TriggeredView, VersionView,
 };
 use crate::{
     ApiError, ApiJson, AppState, Caller, OptionalJson, Paged, Paging, PathId,
@@ -22,6 +22,7 @@ use crate::{
 };
 
 const PEM: &str = "application/x-pem-file";
+const PKCS12: &str = "application/x-pkcs12";
 
 pub(crate) fn routes() -> Vec<Route> {
     let mut routes = bulk::routes();
@@ -95,6 +96,21 @@ pub(crate) fn routes() -> Vec<Route> {
         .returns::<PemView>()
         .or_media(PEM)
         .handler(export_certificate_pem),
+        Route::post(
+            "/api/v1/certificates/{id}/export/pkcs12",
+            "export_certificate_pkcs12",
+        )
+        .permission(Permission::CertRead)
+        .summary(
+            "Exports the chain of the latest version as a PKCS#12 trust store; it holds no key",
+        )
+        .accepts_optional::<Pkcs12Request>()
+        .refuses(&[
+            StatusCode::UNPROCESSABLE_ENTITY,
+            StatusCode::TOO_MANY_REQUESTS,
+        ])
+        .returns_media(PKCS12)
+        .handler(export_certificate_pkcs12),
     ]);
     routes
 }
@@ -229,4 +245,20 @@ async fn export_certificate_pem(
         (header::CONTENT_DISPOSITION, file),
     ];
     Ok((headers, export.full_pem).into_response())
+}
+
+async fn export_certificate_pkcs12(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    PathId(id): PathId<CertificateId>,
+    OptionalJson(body): OptionalJson<Pkcs12Request>,
+) -> Result<Response, ApiError> {
+    let password = Secret::new(body.and_then(|body| body.password).unwrap_or_default());
+    let export = state.services.export_pkcs12(&actor, &id, &password).await?;
+    let file = HeaderValue::from_static("attachment; filename=\"certificate.p12\"");
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(PKCS12)),
+        (header::CONTENT_DISPOSITION, file),
+    ];
+    Ok((headers, export).into_response())
 }

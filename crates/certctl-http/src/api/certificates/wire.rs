@@ -234,6 +234,15 @@ impl From<RenewalTriggered> for TriggeredView {
     }
 }
 
+/// What to protect a PKCS#12 file with.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Pkcs12Request {
+    /// Characters of the basic plane; empty when absent.
+    #[schemars(length(max = 1024))]
+    pub(super) password: Option<String>,
+}
+
 /// A certificate as PEM.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "PemExport")]
