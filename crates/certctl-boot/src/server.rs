@@ -9,8 +9,10 @@ use std::{
 use certctl_connectors::issuer::{
     Factory,
     ca_store::{CaStore, FileCaStore},
+    responder_keys::KeyFolder,
 };
 use certctl_domain::{
+    ports::issuer::ResponderKeyFiles,
     secret::Secret,
     time::{Clock, SystemClock, Timestamp},
 };
@@ -85,6 +87,11 @@ impl Server {
             clock: Arc::clone(&clock),
             sealer,
             issuers: factory.clone(),
+            responder_keys: settings
+                .status
+                .responder_keys
+                .as_deref()
+                .map(|folder| Arc::new(KeyFolder::new(folder)) as Arc<dyn ResponderKeyFiles>),
             config: wiring::service(&settings, &instance, token),
         });
         services

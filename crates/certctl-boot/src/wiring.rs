@@ -9,6 +9,7 @@ use certctl_http::{
 use certctl_pki::seal::Sealer;
 use certctl_repository::DbOptions;
 use certctl_scheduler::Intervals;
+use certctl_service::status::StatusConfig;
 use certctl_service::{
     config::{ConfiguredKey, KeygenMode, ServiceConfig, VerifyDefaults},
     limits::LimitsConfig,
@@ -99,6 +100,12 @@ pub(crate) fn service(
             shared: settings.rate_limit.backend == RateLimitBackend::Postgres,
             bucket_ttl: settings.rate_limit.bucket_ttl,
         },
+        status: StatusConfig {
+            crl_interval: settings.status.crl_interval,
+            responder_validity: settings.status.responder_validity,
+            responder_grace: settings.status.responder_grace,
+            ocsp_per_minute: settings.status.ocsp_per_minute,
+        },
     }
 }
 
@@ -143,6 +150,8 @@ pub(crate) fn intervals(settings: &Settings) -> Intervals {
         job_timeout: settings.scheduler.job_timeout,
         agent_health_check: settings.scheduler.agent_health_check,
         approval_expiry: settings.scheduler.approval_expiry,
+        crl_generation: settings.status.crl_interval,
+        short_lived_expiry: settings.scheduler.short_lived_expiry_check,
         rate_limit_gc: settings.rate_limit.janitor_interval,
     }
 }

@@ -148,6 +148,12 @@ impl Shard {
         (1..=of).map(move |number| Self { number, of })
     }
 
+    /// Where its list is, below the URL of the whole one.
+    #[must_use]
+    pub fn url(self, whole: &str) -> String {
+        format!("{}/{self}", whole.trim_end_matches('/'))
+    }
+
     /// How many parts there are.
     #[must_use]
     pub const fn parts(self) -> u16 {

@@ -54,6 +54,9 @@ pub enum ApiError {
     /// The actor lacks the permission of the route.
     #[error("permission denied")]
     PermissionDenied,
+    /// The body is of a type that the route does not take.
+    #[error("the body must be {0}")]
+    UnsupportedMediaType(&'static str),
     /// The bucket is empty.
     #[error("rate limit exceeded")]
     RateLimited,
@@ -156,6 +159,9 @@ impl Reply {
             ApiError::PermissionDenied => {
                 Self::gate(StatusCode::FORBIDDEN, "Insufficient permissions")
             }
+            ApiError::UnsupportedMediaType(_) => {
+                Self::main(StatusCode::UNSUPPORTED_MEDIA_TYPE, error.to_string())
+            }
             ApiError::RateLimited => {
                 Self::gate(StatusCode::TOO_MANY_REQUESTS, "Rate limit exceeded").again_in_a_second()
             }
@@ -203,6 +209,7 @@ impl Reply {
                 shape: Shape::ExportLimit(*retry_after),
                 headers: vec![(header::RETRY_AFTER, (*retry_after).into())],
             },
+            ServiceError::NotSupported(text) => Self::main(StatusCode::NOT_IMPLEMENTED, text),
             ServiceError::BadGateway(text) => Self::main(StatusCode::BAD_GATEWAY, text),
             ServiceError::Unavailable(_) => Self::main(
                 StatusCode::SERVICE_UNAVAILABLE,

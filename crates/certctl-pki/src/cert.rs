@@ -11,5 +11,5 @@ pub use self::{
     parsed::{MAX_LEN, ParsedCertificate},
     serial::random_serial,
     signer::{CaSigner, SignedCertificate, sign_root},
-    spec::{CertificateSpec, PathLength, RootSpec},
+    spec::{CertificateSpec, PathLength, ResponderSpec, RootSpec},
 };

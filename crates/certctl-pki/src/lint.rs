@@ -73,7 +73,7 @@ rules! {
     SanForServers = "san_for_servers";
     /// Names are well-formed, safe to show, and critical when the subject is empty (RFC 5280 §4.2.1.6).
     NamesWellFormed = "names_well_formed";
-    /// The common name of a leaf is one of its alternative names.
+    /// The common name of a leaf is one of its alternative names; that of an OCSP responder is a title.
     CommonNameInSan = "common_name_in_san";
     /// The key is of a supported kind and not weak.
     KeyStrength = "key_strength";
@@ -87,6 +87,8 @@ rules! {
     AuthorityKeyId = "authority_key_id";
     /// RFC 5280 §4.2.1.2: the subject key identifier is there.
     SubjectKeyId = "subject_key_id";
+    /// RFC 6960 §4.2.2.2: a key that answers OCSP requests does nothing else, and nobody asks whether it is revoked.
+    OcspResponder = "ocsp_responder";
 }
 
 /// Holds a DER `TBSCertificate` against every rule; an empty answer means it may be signed.

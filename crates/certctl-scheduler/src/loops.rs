@@ -23,6 +23,10 @@ pub struct Intervals {
     pub agent_health_check: Duration,
     /// Requests that nobody approved in time.
     pub approval_expiry: Duration,
+    /// Revocation lists, beside being told that one is due.
+    pub crl_generation: Duration,
+    /// Certificates that live for less than an hour.
+    pub short_lived_expiry: Duration,
     /// Counts of limits that are out of date, where replicas count together.
     pub rate_limit_gc: Duration,
 }
@@ -40,7 +44,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Every loop of a server.
 #[must_use]
 pub fn table(services: &Services, intervals: Intervals) -> Vec<Loop> {
-    let processor_bell = services.clone();
+    let (processor_bell, crl_bell) = (services.clone(), services.clone());
     let mut loops = vec![
         Loop {
             name: "renewalCheck",
@@ -79,6 +83,31 @@ pub fn table(services: &Services, intervals: Intervals) -> Vec<Loop> {
                 }))
             }),
         },
+        Loop {
+            name: "crlGeneration",
+            interval: intervals.crl_generation,
+            deadline: 5 * MINUTE,
+            at_start: Some(SPREAD),
+            bell: Some(Arc::new(move || {
+                let services = crl_bell.clone();
+                async move { services.crl_wanted().await }.boxed()
+            })),
+            body: body(services, |services, _| async move {
+                let lists = services.generate_crls().await?;
+                Ok((lists > 0).then(|| format!("{lists} revocation lists made")))
+            }),
+        },
+        simple(
+            "shortLivedExpiryCheck",
+            intervals.short_lived_expiry,
+            MINUTE / 2,
+            services,
+            |services| async move {
+                let expired = services.expire_short_lived().await?;
+                Ok((expired > 0)
+                    .then(|| format!("{expired} short-lived certificates have expired")))
+            },
+        ),
         simple(
             "jobRetry",
             intervals.job_retry,

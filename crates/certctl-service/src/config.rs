@@ -2,11 +2,17 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use certctl_domain::{ports::issuer::IssuerFactory, secret::Secret, text_enum, time::Clock};
+use certctl_domain::{
+    ports::issuer::{IssuerFactory, ResponderKeyFiles},
+    secret::Secret,
+    text_enum,
+    time::Clock,
+};
 use certctl_pki::seal::Sealer;
 use certctl_repository::Db;
 
 use crate::limits::LimitsConfig;
+use crate::status::StatusConfig;
 
 text_enum! {
     /// Who makes the private keys.
@@ -79,6 +85,8 @@ pub struct ServiceConfig {
     pub exports_per_hour: u32,
     /// How limits are counted.
     pub limits: LimitsConfig,
+    /// How CRLs and OCSP are served.
+    pub status: StatusConfig,
 }
 
 /// What the use cases work with.
@@ -91,6 +99,8 @@ pub struct Dependencies {
     pub sealer: Option<Arc<Sealer>>,
     /// Connects to CAs.
     pub issuers: Arc<dyn IssuerFactory>,
+    /// Keeps the keys of OCSP responders in files; none to keep them in the database, sealed.
+    pub responder_keys: Option<Arc<dyn ResponderKeyFiles>>,
     /// How to behave.
     pub config: ServiceConfig,
 }

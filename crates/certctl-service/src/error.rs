@@ -53,6 +53,9 @@ pub enum Error {
         /// Seconds until it may export again; at least one.
         retry_after: u64,
     },
+    /// This is not done for such a thing, in words for the caller.
+    #[error("{0}")]
+    NotSupported(String),
     /// A third party failed.
     #[error("{0}")]
     BadGateway(String),

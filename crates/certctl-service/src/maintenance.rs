@@ -17,7 +17,7 @@ use certctl_repository::{
         claim::{self, Swept},
         complete,
     },
-    transaction,
+    short_lived, transaction,
 };
 use serde_json::{Value, json};
 
@@ -127,6 +127,24 @@ impl Services {
         })?;
         observe_failures(&swept, now);
         Ok(swept.len())
+    }
+
+    /// Marks certificates of short-lived profiles as expired whose end has come, with an audit row for each.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn expire_short_lived(&self) -> Result<usize, Error> {
+        let now = self.now();
+        transaction!(self.db, "expire short-lived certificates", conn => {
+            let expired = short_lived::expire(conn, now).await?;
+            let system = Actor::system();
+            let events: Vec<AuditEvent> = expired
+                .iter()
+                .map(|id| event(&system, EventCategory::CertLifecycle, "short_lived_cert_expired", ("certificate", id.as_str()), json!({}), now))
+                .collect();
+            audit_events::insert_all(conn, &events).await?;
+            Ok::<_, Error>(expired.len())
+        })
     }
 
     /// Marks agents as offline that were not heard of.

@@ -76,6 +76,7 @@ impl Services {
             revocations::enter(conn, &revoked).await?;
             Ok::<_, Error>(revoked)
         })?;
+        self.status.changed();
         for revocation in &revoked {
             self.tell_issuer(revocation).await;
         }

@@ -21,6 +21,7 @@ use crate::{
     issuers::registry::IssuerRegistry,
     limits::Limits,
     metrics::RecentCounts,
+    status::Status,
     totals::TotalsCache,
 };
 
@@ -42,6 +43,7 @@ pub struct Inner {
     pub(crate) limits: Limits,
     pub(crate) counts: RecentCounts,
     pub(crate) totals: TotalsCache,
+    pub(crate) status: Status,
 }
 
 impl Services {
@@ -53,6 +55,7 @@ impl Services {
             clock,
             sealer,
             issuers,
+            responder_keys,
             config,
         } = dependencies;
         let access = AccessCache::new(&config);
@@ -69,6 +72,7 @@ impl Services {
             limits,
             counts: RecentCounts::default(),
             totals: TotalsCache::default(),
+            status: Status::new(responder_keys),
             config,
         }))
     }

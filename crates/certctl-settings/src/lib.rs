@@ -25,6 +25,7 @@ mod setting;
 mod settings;
 mod source;
 mod span;
+mod status;
 mod table;
 
 pub use crate::{
@@ -52,5 +53,6 @@ pub use crate::{
     settings::{MigrateSettings, Settings},
     source::{CONFIG_VARIABLE, Origin, Sources},
     span::format_duration,
+    status::StatusSettings,
     table::entries,
 };

@@ -94,12 +94,6 @@ pub(crate) const RESERVED: &[&str] = &[
     "USER_RETENTION_INTERVAL",
     "USER_RETENTION_WINDOW",
     "USER_RETENTION_BATCH_CAP",
-    // Revocation services.
-    "OCSP_RATE_LIMIT_PER_IP_MIN",
-    "OCSP_RESPONDER_KEY_DIR",
-    "OCSP_RESPONDER_ROTATION_GRACE",
-    "OCSP_RESPONDER_VALIDITY",
-    "CRL_GENERATION_INTERVAL",
     // Discovery, scans, health checks, digest.
     "NETWORK_SCAN_ENABLED",
     "NETWORK_SCAN_INTERVAL",

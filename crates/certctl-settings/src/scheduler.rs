@@ -25,7 +25,7 @@ settings!(SCHEDULER, "Scheduler" {
     AGENT_OFFLINE_AFTER: Span = Span::at_least_seconds(1), Text("3m"), SERVER,
         "How long after its last heartbeat an agent is offline.";
     SHORT_LIVED_EXPIRY_CHECK_INTERVAL: Span = Span::at_least_seconds(1), Text("30s"), SERVER,
-        "How often certificates with a life of less than an hour are looked at for expiry. No effect yet.";
+        "How often certificates with a life of less than an hour are looked at for expiry.";
     AUDIT_CHAIN_VERIFY_INTERVAL: Span = Span::at_least_seconds(60), Text("6h"), SERVER,
         "How often the audit log is verified. No effect yet.";
     RETENTION_INTERVAL: Span = Span::at_least_seconds(60), Text("1h"), SERVER,

@@ -15,6 +15,7 @@ use crate::{
     server::{ServerSettings, read_data_dir},
     setting::Programs,
     source::Sources,
+    status::StatusSettings,
 };
 
 /// Keys that stand in published examples.
@@ -36,6 +37,8 @@ pub struct Settings {
     pub rate_limit: RateLimitSettings,
     /// How often the loops run.
     pub scheduler: SchedulerSettings,
+    /// CRLs and OCSP.
+    pub status: StatusSettings,
     /// How many jobs run at once.
     pub jobs: JobSettings,
     /// Where keys are made, and what agents do by default.
@@ -62,8 +65,11 @@ impl Settings {
         let server = ServerSettings::read(reader);
         let database = DatabaseSettings::read_for_server(reader, &server.data_dir);
         let rate_limit = RateLimitSettings::read(reader, &database.url);
+        let encryption = EncryptionSettings::read(reader);
+        let status = StatusSettings::read(reader, &server.data_dir, encryption.key.is_some());
         Self {
             server,
+            status,
             database,
             log: LogSettings::read(reader),
             auth: AuthSettings::read(reader),
@@ -72,7 +78,7 @@ impl Settings {
             jobs: JobSettings::read(reader),
             features: FeatureSettings::read(reader),
             local_ca: LocalCaSettings::read(reader),
-            encryption: EncryptionSettings::read(reader),
+            encryption,
         }
     }
 

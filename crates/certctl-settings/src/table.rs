@@ -3,6 +3,7 @@
 use crate::{
     agent, auth, database, encryption, feature, job, local_ca, log, rate_limit, scheduler, server,
     setting::{Entry, Group},
+    status,
 };
 
 /// All groups, in the order of the reference page.
@@ -13,6 +14,7 @@ pub(crate) static GROUPS: &[&Group] = &[
     &auth::AUTH,
     &rate_limit::RATE_LIMIT,
     &scheduler::SCHEDULER,
+    &status::STATUS,
     &job::JOBS,
     &feature::FEATURES,
     &local_ca::LOCAL_CA,

@@ -122,6 +122,7 @@ fn build(db: Db, folder: &str, clock: &Arc<dyn Clock>) -> Services {
         clock: Arc::clone(clock),
         sealer: Some(sealer),
         issuers,
+        responder_keys: None,
         config,
     })
 }

@@ -50,6 +50,7 @@ pub fn config() -> ServiceConfig {
         approval_bypass: false,
         exports_per_hour: 50,
         limits: LimitsConfig::default(),
+        status: certctl_service::status::StatusConfig::default(),
     }
 }
 
@@ -76,6 +77,7 @@ pub fn services(
         clock,
         sealer: Some(sealer),
         issuers,
+        responder_keys: None,
         config,
     })
 }

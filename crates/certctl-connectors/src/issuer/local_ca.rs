@@ -7,6 +7,7 @@ mod config;
 mod names;
 mod open;
 mod sign;
+mod status;
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use certctl_domain::{
     id::IssuerId,
     ports::{
         BoxFuture,
-        issuer::{IssuanceRequest, IssuedCertificate, Issuer, IssuerError},
+        issuer::{IssuanceRequest, IssuedCertificate, Issuer, IssuerError, StatusSigner},
     },
     revocation::RevocationReason,
     serial::SerialNumber,
@@ -111,5 +112,9 @@ impl Issuer for LocalCa {
 
     fn ca_pem(&self) -> BoxFuture<'_, Result<String, IssuerError>> {
         Box::pin(async { Ok(self.inner.ca_pem.clone()) })
+    }
+
+    fn status_signer(&self) -> Option<Arc<dyn StatusSigner>> {
+        Some(self.inner.clone())
     }
 }

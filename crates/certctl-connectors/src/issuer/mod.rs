@@ -4,6 +4,7 @@
 
 pub mod ca_store;
 pub mod local_ca;
+pub mod responder_keys;
 
 use std::sync::Arc;
 

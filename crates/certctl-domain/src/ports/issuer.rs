@@ -1,11 +1,11 @@
 //! The port to a CA.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::BoxFuture;
 use crate::{
-    name::SubjectAltName, profile::ExtendedKeyUsage, revocation::RevocationReason,
-    serial::SerialNumber, time::Timestamp,
+    id::IssuerId, name::SubjectAltName, profile::ExtendedKeyUsage, revocation::RevocationReason,
+    secret::Secret, serial::SerialNumber, time::Timestamp,
 };
 
 /// What a CA is asked to certify. Everything a signature depends on is in here, so that asking again after a crash asks for
@@ -162,6 +162,76 @@ pub trait Issuer: Send + Sync {
 
     /// The CA's own certificate and chain as PEM, where it has one to show.
     fn ca_pem(&self) -> BoxFuture<'_, Result<String, IssuerError>>;
+
+    /// What signs revocation lists and lets others answer OCSP in the CA's name: only where certctl holds the CA's key. Other CAs
+    /// have status services of their own.
+    fn status_signer(&self) -> Option<Arc<dyn StatusSigner>> {
+        None
+    }
+}
+
+/// A key to be certified for answering OCSP in a CA's name (issuers §4, delegated responder).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResponderRequest {
+    /// The key, as DER `SubjectPublicKeyInfo`.
+    pub spki_der: Vec<u8>,
+    /// The serial number.
+    pub serial: SerialNumber,
+    /// The first second of validity.
+    pub not_before: Timestamp,
+    /// The last second of validity, if the CA lives as long.
+    pub not_after: Timestamp,
+}
+
+/// A CA whose key is in this process, as status services use it. Its functions work on the calling thread and do not wait for
+/// anything; for a long list that may take a second.
+pub trait StatusSigner: Send + Sync {
+    /// The CA's certificate as DER.
+    fn certificate_der(&self) -> &[u8];
+
+    /// How [`StatusSigner::sign`] signs, as DER `AlgorithmIdentifier`.
+    fn algorithm_der(&self) -> &[u8];
+
+    /// Whether the CA's key usage admits revocation lists.
+    fn may_sign_crls(&self) -> bool;
+
+    /// Where its certificates say that the list is.
+    fn crl_urls(&self) -> &[String];
+
+    /// Into how many parts the list is split for new certificates; below 2 it is not.
+    fn crl_shards(&self) -> u16;
+
+    /// Signs the part of a revocation list or of an OCSP response that is signed.
+    ///
+    /// # Errors
+    /// [`IssuerError::Other`] when the machine has no randomness.
+    fn sign(&self, tbs: &[u8]) -> Result<Vec<u8>, IssuerError>;
+
+    /// Certifies the key of a responder; the certificate as DER.
+    ///
+    /// # Errors
+    /// [`IssuerError::Validation`] when the key is of no kind that is certified or the CA has expired, [`IssuerError::Other`] as
+    /// above.
+    fn certify_responder(&self, request: &ResponderRequest) -> Result<Vec<u8>, IssuerError>;
+}
+
+/// Keeps the keys of OCSP responders in files, where the configuration says so.
+pub trait ResponderKeyFiles: Send + Sync {
+    /// Where the key of an issuer's responder is; it need not exist.
+    fn path(&self, issuer: &IssuerId) -> String;
+
+    /// Reads a key, as PEM; nothing when there is none.
+    fn load<'a>(
+        &'a self,
+        issuer: &'a IssuerId,
+    ) -> BoxFuture<'a, Result<Option<Secret>, IssuerError>>;
+
+    /// Puts a key, as PEM, in the place of the one before. It is there whole or not at all, and nobody else may read it.
+    fn store<'a>(
+        &'a self,
+        issuer: &'a IssuerId,
+        pem: Secret,
+    ) -> BoxFuture<'a, Result<(), IssuerError>>;
 }
 
 /// Makes connected CAs from stored configurations.
@@ -183,10 +253,10 @@ pub trait IssuerFactory: Send + Sync {
     /// As [`IssuerFactory::validate`], and what goes wrong on the way to the CA.
     fn connect<'a>(
         &'a self,
-        id: &'a crate::id::IssuerId,
+        id: &'a IssuerId,
         issuer_type: crate::issuer::IssuerType,
         config: &'a serde_json::Value,
-    ) -> BoxFuture<'a, Result<std::sync::Arc<dyn Issuer>, IssuerError>>;
+    ) -> BoxFuture<'a, Result<Arc<dyn Issuer>, IssuerError>>;
 
     /// The fields of a configuration that hold secrets.
     fn secret_fields(&self, issuer_type: crate::issuer::IssuerType) -> &'static [&'static str];

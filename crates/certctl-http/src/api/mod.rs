@@ -3,6 +3,7 @@
 #[macro_use]
 mod crud;
 
+pub(crate) mod admin;
 pub(crate) mod agent_groups;
 pub(crate) mod agents;
 pub(crate) mod approvals;
@@ -15,6 +16,7 @@ pub(crate) mod meta;
 pub(crate) mod metrics;
 pub(crate) mod notifications;
 pub(crate) mod owners;
+pub(crate) mod pki;
 pub(crate) mod profiles;
 pub(crate) mod renewal_policies;
 pub(crate) mod stats;

@@ -96,6 +96,20 @@ impl<T: DeserializeOwned + Default> FromRequest<AppState> for LenientJson<T> {
     }
 }
 
+/// A body of any type, as it came.
+#[derive(Debug)]
+pub(crate) struct RawBody(pub(crate) Bytes);
+
+impl FromRequest<AppState> for RawBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        Ok(Self(
+            read(request.into_body(), state.settings.body_read_timeout).await?,
+        ))
+    }
+}
+
 /// Reads a body to its end. How much that may be was decided by the middleware, which wrapped the body.
 async fn read(body: Body, within: Duration) -> Result<Bytes, InvalidBody> {
     let collected = tokio::time::timeout(within, body.collect())

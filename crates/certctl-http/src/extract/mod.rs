@@ -8,6 +8,7 @@ mod query;
 
 pub(crate) use caller::bearer_token;
 pub use caller::{Bearer, Caller, MaybeCaller};
+pub(crate) use json::RawBody;
 pub use json::{ApiJson, InvalidBody, LenientJson, OptionalJson};
 pub use path::{PathId, PathIds};
 pub use query::{ApiQuery, Paging, QueryPairs};

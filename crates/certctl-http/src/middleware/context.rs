@@ -1,17 +1,18 @@
 //! The identity of a request: its id, where it came from, which route it hits.
 
 use std::{
+    convert::Infallible,
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
 use axum::{
-    extract::{MatchedPath, Request, State},
+    extract::{FromRequestParts, MatchedPath, Request, State},
     middleware::Next,
     response::Response,
 };
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, request::Parts};
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -34,6 +35,23 @@ pub struct RequestId(Uuid);
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// The address of the client, for handlers that count by it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Client(pub(crate) IpAddr);
+
+impl<S: Sync> FromRequestParts<S> for Client {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let context = parts.extensions.get::<Context>();
+        Ok(Self(
+            context
+                .expect("`open` is the layer outside all that ask")
+                .client,
+        ))
     }
 }
 

@@ -41,7 +41,7 @@ impl Refusal {
     }
 }
 
-pub(super) const REFUSALS: [Refusal; 13] = [
+pub(super) const REFUSALS: [Refusal; 15] = [
     Refusal::main(
         400,
         "BadRequest",
@@ -71,6 +71,11 @@ pub(super) const REFUSALS: [Refusal; 13] = [
         "The body is larger than the route takes.",
     ),
     Refusal::main(
+        415,
+        "UnsupportedMediaType",
+        "The body is of a type that the route does not take.",
+    ),
+    Refusal::main(
         422,
         "UnprocessableContent",
         "The content was understood and is not acceptable.",
@@ -81,6 +86,7 @@ pub(super) const REFUSALS: [Refusal; 13] = [
         "InternalServerError",
         "A fault of certctl; the request id leads to its cause in the log.",
     ),
+    Refusal::main(501, "NotImplemented", "This is not done for such a thing."),
     Refusal::main(502, "BadGateway", "A third party failed."),
     Refusal::main(
         503,

@@ -183,6 +183,16 @@ impl<S> RouteBuilder<S> {
         self
     }
 
+    /// Takes something other than JSON.
+    pub fn accepts_media(mut self, content_type: &'static str) -> Self {
+        self.info.wire.request = Some(RequestBody {
+            required: true,
+            content_type,
+            schema: None,
+        });
+        self
+    }
+
     /// Takes parameters in the query: the properties of this type.
     pub fn query<T: JsonSchema>(mut self) -> Self {
         self.info.wire.query.push(schema::<T>);

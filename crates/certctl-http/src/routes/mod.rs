@@ -33,6 +33,8 @@ pub(crate) fn all() -> Vec<Route> {
         api::issuers::routes(),
         api::targets::routes(),
         api::auth::routes(),
+        api::admin::routes(),
+        api::pki::routes(),
         api::meta::routes(),
         api::notifications::routes(),
         api::stats::routes(),

@@ -29,6 +29,7 @@ mod notifications;
 mod nouns;
 mod openapi;
 mod owners;
+mod pki;
 mod profiles;
 mod renewal_policies;
 mod role_matrix;

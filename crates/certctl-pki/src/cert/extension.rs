@@ -73,6 +73,21 @@ pub(crate) const fn eku_oid(usage: ExtendedKeyUsage) -> ObjectIdentifier {
     }
 }
 
+/// `id-kp-OCSPSigning` alone (RFC 6960 §4.2.2.2).
+pub(crate) fn ocsp_signing() -> Vec<u8> {
+    let id = asn1::tlv(Tag::ObjectIdentifier, &[oid::ID_KP_OCSP_SIGNING.as_bytes()]);
+    whole(oid::ID_CE_EXT_KEY_USAGE, false, &asn1::sequence(&[&id]))
+}
+
+/// `id-pkix-ocsp-nocheck` (RFC 6960 §4.2.2.2.1).
+pub(crate) const OCSP_NOCHECK_OID: ObjectIdentifier =
+    ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1.5");
+
+/// Tells verifiers not to ask whether the responder itself is revoked, which would lead in a circle; it lives for weeks only.
+pub(crate) fn ocsp_nocheck() -> Vec<u8> {
+    whole(OCSP_NOCHECK_OID, false, &[0x05, 0x00])
+}
+
 /// §4.2.1.2.
 pub(crate) fn subject_key_id(id: &[u8]) -> Vec<u8> {
     whole(
@@ -145,7 +160,7 @@ fn der(value: &impl Encode) -> Result<Vec<u8>, Error> {
     value.to_der().map_err(|_| Error::malformed("extension"))
 }
 
-fn whole(id: ObjectIdentifier, is_critical: bool, value: &[u8]) -> Vec<u8> {
+pub(crate) fn whole(id: ObjectIdentifier, is_critical: bool, value: &[u8]) -> Vec<u8> {
     let id = asn1::tlv(Tag::ObjectIdentifier, &[id.as_bytes()]);
     let value = asn1::tlv(Tag::OctetString, &[value]);
     // DEFAULT FALSE is left out (X.690 §11.5).

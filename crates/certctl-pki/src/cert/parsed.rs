@@ -246,6 +246,12 @@ impl ParsedCertificate {
         self.key_usage.as_ref().is_some_and(KeyUsage::key_cert_sign)
     }
 
+    /// Whether its key may sign revocation lists.
+    #[must_use]
+    pub fn may_sign_crls(&self) -> bool {
+        self.key_usage.as_ref().is_some_and(KeyUsage::crl_sign)
+    }
+
     /// The extended key usages in dotted form.
     #[must_use]
     pub fn extended_key_usages(&self) -> Vec<String> {

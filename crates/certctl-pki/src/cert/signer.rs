@@ -4,12 +4,12 @@ use certctl_domain::{profile::ExtendedKeyUsage, time::Timestamp};
 use x509_cert::ext::pkix::KeyUsages;
 
 use super::{
-    CertificateSpec, ParsedCertificate, PathLength, RootSpec, extension,
+    CertificateSpec, ParsedCertificate, PathLength, ResponderSpec, RootSpec, extension,
     tbs::{Tbs, validity},
 };
 use crate::{
     Error, asn1, general_name,
-    key::{PrivateKey, PublicKey},
+    key::{PrivateKey, PublicKey, SignatureAlgorithm},
     lint, pem,
 };
 
@@ -127,6 +127,53 @@ impl CaSigner {
             extensions,
         };
         finish(&tbs, &self.key, &self.as_issuer())
+    }
+
+    /// Lints and signs the certificate of an OCSP responder: nothing but digital signatures, nothing but OCSP, and no question
+    /// whether it is revoked itself.
+    ///
+    /// # Errors
+    /// As [`CaSigner::sign`].
+    pub fn sign_responder(&self, spec: &ResponderSpec<'_>) -> Result<SignedCertificate, Error> {
+        let key = PublicKey::from_spki_der(spec.spki_der)?;
+        let tbs = Tbs {
+            serial: asn1::unsigned(&spec.serial.to_be_bytes()),
+            signature: self.key.signature_algorithm(),
+            issuer: self.certificate.subject_der(),
+            validity: validity(spec.not_before, spec.not_after)?,
+            subject: general_name::subject_der(spec.common_name),
+            spki: spec.spki_der,
+            extensions: vec![
+                self.authority_key_id.clone(),
+                extension::subject_key_id(&key.key_id()),
+                extension::key_usage(KeyUsages::DigitalSignature.into())?,
+                extension::basic_constraints(None)?,
+                extension::ocsp_signing(),
+                extension::ocsp_nocheck(),
+            ],
+        };
+        finish(&tbs, &self.key, &self.as_issuer())
+    }
+
+    /// How it signs.
+    #[must_use]
+    pub const fn signature_algorithm(&self) -> SignatureAlgorithm {
+        self.key.signature_algorithm()
+    }
+
+    /// The identifier of its key, as everything that it signs names it.
+    #[must_use]
+    pub fn key_id(&self) -> &[u8] {
+        &self.key_id
+    }
+
+    /// Signs the part of a revocation list or of an OCSP response that is signed. Whether the key usage admits lists is for the
+    /// caller (RFC 5280 §6.3.3 (f)).
+    ///
+    /// # Errors
+    /// [`Error::Signing`].
+    pub fn sign_status(&self, tbs: &[u8]) -> Result<Vec<u8>, Error> {
+        self.key.sign(tbs)
     }
 
     fn as_issuer(&self) -> lint::Issuer<'_> {

@@ -35,6 +35,21 @@ pub struct CertificateSpec<'a> {
     pub ca_issuers_urls: &'a [String],
 }
 
+/// A certificate with which a CA lets another key answer OCSP requests in its place (RFC 6960 §4.2.2.2).
+#[derive(Debug, Clone, Copy)]
+pub struct ResponderSpec<'a> {
+    /// The subject's common name, 1 to 64 characters.
+    pub common_name: &'a str,
+    /// The key to certify, as DER `SubjectPublicKeyInfo`.
+    pub spki_der: &'a [u8],
+    /// The serial number.
+    pub serial: &'a SerialNumber,
+    /// The first second of validity.
+    pub not_before: Timestamp,
+    /// The last second of validity.
+    pub not_after: Timestamp,
+}
+
 /// How many CAs may stand between a CA and a leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathLength {

@@ -49,8 +49,9 @@ pub(crate) fn validity(not_before: Timestamp, not_after: Timestamp) -> Result<Ve
     Ok(asn1::sequence(&[&time(not_before)?, &time(not_after)?]))
 }
 
-fn time(at: Timestamp) -> Result<Vec<u8>, Error> {
-    const OUT_OF_RANGE: Error = Error::malformed("validity");
+/// UTCTime up to 2049 and GeneralizedTime from 2050 on, in whole seconds.
+pub(crate) fn time(at: Timestamp) -> Result<Vec<u8>, Error> {
+    const OUT_OF_RANGE: Error = Error::malformed("time");
     // X.509 could say years before 1970 too, but nothing that is issued now starts there.
     let seconds = u64::try_from(at.as_seconds()).map_err(|_| OUT_OF_RANGE)?;
     let date = DateTime::from_unix_duration(std::time::Duration::from_secs(seconds))

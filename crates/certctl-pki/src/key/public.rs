@@ -149,7 +149,8 @@ impl PublicKey {
         self.kind == other.kind && self.key == other.key
     }
 
-    pub(super) fn subject_public_key(&self) -> &[u8] {
+    /// The content octets of `subjectPublicKey`, which OCSP hashes.
+    pub(crate) fn subject_public_key(&self) -> &[u8] {
         &self.key
     }
 

@@ -3,7 +3,10 @@
 use certctl_domain::{key::KeyAlgorithm, name::SubjectAltName};
 use x509_cert::{
     TbsCertificate, Version,
-    der::{Decode, oid::AssociatedOid},
+    der::{
+        Decode,
+        oid::{AssociatedOid, ObjectIdentifier, db::rfc5280::ID_KP_OCSP_SIGNING},
+    },
     ext::{
         Extension,
         pkix::{
@@ -15,7 +18,7 @@ use x509_cert::{
 };
 
 use super::{Finding, Issuer, Rule};
-use crate::{asn1, general_name, key::PublicKey};
+use crate::{asn1, cert::extension::OCSP_NOCHECK_OID, general_name, key::PublicKey};
 
 pub(super) fn check(tbs: &[u8], issuer: &Issuer<'_>) -> Vec<Finding> {
     let mut findings = Findings::default();
@@ -29,6 +32,7 @@ pub(super) fn check(tbs: &[u8], issuer: &Issuer<'_>) -> Vec<Finding> {
             basic_constraints(&facts, issuer, &mut findings);
             extended_key_usage(&facts, &mut findings);
             key_ids(&facts, issuer, &mut findings);
+            ocsp_responder(&facts, &mut findings);
         }
         Err(finding) => findings.0.push(finding),
     }
@@ -105,6 +109,17 @@ impl Facts {
 
     fn is_ca(&self) -> bool {
         self.basic_constraints.as_ref().is_some_and(|(_, bc)| bc.ca)
+    }
+
+    fn signs_ocsp(&self) -> bool {
+        self.extended_key_usage
+            .as_ref()
+            .is_some_and(|usages| usages.0.contains(&ID_KP_OCSP_SIGNING))
+    }
+
+    fn has(&self, id: ObjectIdentifier) -> bool {
+        let mut extensions = self.tbs.extensions().into_iter().flatten();
+        extensions.any(|extension| extension.extn_id == id)
     }
 }
 
@@ -212,11 +227,12 @@ fn names(facts: &Facts, findings: &mut Findings) {
         findings.add(Rule::NamesWellFormed, "the common name does not decode");
         return;
     };
+    let is_title = facts.signs_ocsp();
     for name in common_names {
         if general_name::refuse_deceptive(&name).is_err() {
             findings.add(Rule::NamesWellFormed, "the common name is deceptive");
         }
-        if !sans.iter().flatten().any(|san| is_same_name(san, &name)) {
+        if !is_title && !sans.iter().flatten().any(|san| is_same_name(san, &name)) {
             findings.add(
                 Rule::CommonNameInSan,
                 format!("{name:?} is not among the alternative names"),
@@ -336,6 +352,32 @@ fn extended_key_usage(facts: &Facts, findings: &mut Findings) {
                 }
             }
         }
+    }
+}
+
+fn ocsp_responder(facts: &Facts, findings: &mut Findings) {
+    let is_unchecked = facts.has(OCSP_NOCHECK_OID);
+    if !facts.signs_ocsp() {
+        if is_unchecked {
+            findings.add(Rule::OcspResponder, "ocsp-nocheck without OCSPSigning");
+        }
+        return;
+    }
+    if !is_unchecked {
+        findings.add(Rule::OcspResponder, "OCSPSigning without ocsp-nocheck");
+    }
+    if facts
+        .extended_key_usage
+        .as_ref()
+        .is_some_and(|usages| usages.0.len() > 1)
+    {
+        findings.add(Rule::OcspResponder, "OCSPSigning beside other usages");
+    }
+    if facts.sans.is_some() {
+        findings.add(
+            Rule::OcspResponder,
+            "an OCSP responder with alternative names",
+        );
     }
 }
 

@@ -400,6 +400,35 @@ fn subject_key_id() {
 }
 
 /// A rule without a test of its own name would be a rule that nobody knows to work.
+/// An OCSP responder that breaks no rule.
+fn responder(change: impl FnOnce(&mut Tbs<'static>)) -> Vec<Rule> {
+    let mut tbs = usual();
+    tbs.subject = general_name::subject_der("OCSP Responder for Test CA");
+    tbs.extensions.truncate(EXTENDED_KEY_USAGE);
+    tbs.extensions.push(extension::ocsp_signing());
+    tbs.extensions.push(extension::ocsp_nocheck());
+    change(&mut tbs);
+    rules(&tbs)
+}
+
+#[test]
+fn ocsp_responder() {
+    assert_eq!(responder(|_| {}), []);
+    assert_eq!(
+        responder(|tbs| drop(tbs.extensions.pop())),
+        [Rule::OcspResponder]
+    );
+    assert_eq!(
+        broken(|tbs| tbs.extensions.push(extension::ocsp_nocheck())),
+        [Rule::OcspResponder]
+    );
+    let named = |tbs: &mut Tbs<'static>| {
+        tbs.extensions
+            .push(extension::subject_alt_names(&dns(&["a.example"]), false).unwrap());
+    };
+    assert_eq!(responder(named), [Rule::OcspResponder]);
+}
+
 #[test]
 fn every_rule_has_a_test_of_its_name() {
     let source = include_str!("tests.rs");

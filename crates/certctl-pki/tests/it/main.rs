@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod ca;
+mod crl;
 mod keys;
 mod names;
+mod ocsp;
 mod openssl;
 mod pkcs12;
 mod properties;

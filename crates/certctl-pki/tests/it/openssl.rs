@@ -17,7 +17,7 @@ use certctl_pki::{
 use super::{DAY, START, copy_of, dns, key, leaf_spec, root, serial};
 
 /// Runs openssl in a folder and gives what it printed; anything but success is a failed test.
-fn openssl(folder: &Path, arguments: &[&str]) -> String {
+pub(crate) fn openssl(folder: &Path, arguments: &[&str]) -> String {
     let output = try_openssl(folder, arguments);
     assert!(
         output.status.success(),
@@ -33,7 +33,7 @@ fn openssl(folder: &Path, arguments: &[&str]) -> String {
     )
 }
 
-fn try_openssl(folder: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn try_openssl(folder: &Path, arguments: &[&str]) -> Output {
     Command::new("openssl")
         .args(arguments)
         .current_dir(folder)

@@ -20,6 +20,7 @@ use certctl_domain::{id::JobId, serial::SerialNumber};
 use certctl_repository::{
     access_version,
     jobs::claim::{self, ClaimedJob},
+    revocations,
     sealed::SealedColumn,
     transaction,
 };
@@ -84,20 +85,23 @@ impl Services {
         self.wake.ring();
     }
 
-    /// Hears what other replicas say: wakes the workers of this process when there is something to do, and forgets what is
-    /// remembered of keys when who may do what has changed. Returns when the connection to the database ends.
+    /// Hears what other replicas say: wakes the workers of this process when there is something to do, forgets what is remembered
+    /// of keys when who may do what has changed, and has status services look again when something was revoked. Returns when the
+    /// connection to the database ends.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the database cannot be listened to.
     pub async fn hear_wakes(&self) -> Result<(), Error> {
-        let channels = [WAKE_CHANNEL, access_version::CHANNEL];
+        let channels = [WAKE_CHANNEL, access_version::CHANNEL, revocations::CHANNEL];
         let mut listener = self.db.listen(&channels).await?;
         // What was said before is lost.
         self.wake.ring();
         self.forget_keys();
+        self.status.changed();
         while let Some(channel) = listener.recv().await? {
             match channel.as_str() {
                 access_version::CHANNEL => self.forget_keys(),
+                revocations::CHANNEL => self.status.changed(),
                 _ => self.wake.ring(),
             }
         }

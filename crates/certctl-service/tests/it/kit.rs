@@ -39,6 +39,7 @@ impl Kit {
             clock: Arc::new(db.clock().clone()),
             sealer,
             issuers: cas.clone(),
+            responder_keys: None,
             config: config(),
         });
         let admin = actor("ann", Permission::ALL, &Scope::Global);

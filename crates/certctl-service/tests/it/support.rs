@@ -19,7 +19,9 @@ use certctl_domain::{
     name::SubjectAltName,
     ports::{
         BoxFuture,
-        issuer::{IssuanceRequest, IssuedCertificate, Issuer, IssuerError, IssuerFactory},
+        issuer::{
+            IssuanceRequest, IssuedCertificate, Issuer, IssuerError, IssuerFactory, StatusSigner,
+        },
     },
     profile::Profile,
     revocation::RevocationReason,
@@ -254,6 +256,7 @@ fn assemble(
         clock,
         sealer: Some(sealer),
         issuers: door.clone(),
+        responder_keys: None,
         config,
     });
     (services, door)
@@ -498,6 +501,10 @@ impl Issuer for Guarded {
 
     fn ca_pem(&self) -> BoxFuture<'_, Result<String, IssuerError>> {
         self.behind.ca_pem()
+    }
+
+    fn status_signer(&self) -> Option<Arc<dyn StatusSigner>> {
+        self.behind.status_signer()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use certctl_domain::{name::check_safe, ports::issuer::IssuerError};
+use certctl_domain::{name::check_safe, ports::issuer::IssuerError, revocation::Shard};
 use serde_json::{Map, Value};
 
 use crate::issuer::invalid;
@@ -16,6 +16,8 @@ pub struct Config {
     pub validity_days: u32,
     /// Where the CRL is, for leaves to point at.
     pub crl_urls: Vec<String>,
+    /// Into how many parts the CRL is split; 0 when it is not. A leaf then points at its part, below each of the URLs.
+    pub crl_shards: u16,
     /// Where OCSP is answered, for leaves to point at.
     pub ocsp_urls: Vec<String>,
 }
@@ -37,12 +39,13 @@ pub enum Mode {
     },
 }
 
-const FIELDS: [&str; 6] = [
+const FIELDS: [&str; 7] = [
     "ca_common_name",
     "validity_days",
     "ca_cert_path",
     "ca_key_path",
     "crl_distribution_point_urls",
+    "crl_shards",
     "ocsp_url",
 ];
 const DEFAULT_COMMON_NAME: &str = "CertCtl Local CA";
@@ -74,6 +77,7 @@ impl Config {
             mode: mode(fields)?,
             validity_days: validity_days(fields)?,
             crl_urls: urls(fields, "crl_distribution_point_urls")?,
+            crl_shards: crl_shards(fields)?,
             ocsp_urls: text(fields, "ocsp_url")?
                 .map(|url| checked_url("ocsp_url", url))
                 .transpose()?
@@ -118,6 +122,22 @@ fn validity_days(fields: &Map<String, Value>) -> Result<u32, IssuerError> {
                 invalid(
                     "validity_days",
                     format!("must be a whole number from 1 to {MAX_VALIDITY_DAYS}"),
+                )
+            }),
+    }
+}
+
+fn crl_shards(fields: &Map<String, Value>) -> Result<u16, IssuerError> {
+    match fields.get("crl_shards") {
+        None | Some(Value::Null) => Ok(0),
+        Some(value) => value
+            .as_u64()
+            .and_then(|shards| u16::try_from(shards).ok())
+            .filter(|shards| *shards == 0 || (2..=Shard::MAX).contains(shards))
+            .ok_or_else(|| {
+                invalid(
+                    "crl_shards",
+                    format!("must be 0 or a whole number from 2 to {}", Shard::MAX),
                 )
             }),
     }

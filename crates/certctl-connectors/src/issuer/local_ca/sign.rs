@@ -1,10 +1,12 @@
 //! Signing what is asked for.
 
-use std::{thread, time::Duration};
+use std::{borrow::Cow, thread, time::Duration};
 
 use certctl_domain::{
     ports::issuer::{IssuanceRequest, IssuedCertificate, IssuerError},
     profile::ExtendedKeyUsage,
+    revocation::{Shard, is_short_lived},
+    serial::SerialNumber,
     time::Timestamp,
 };
 use certctl_pki::{
@@ -60,6 +62,7 @@ fn one(ca: &Inner, request: &IssuanceRequest) -> Outcome {
     } else {
         &request.ekus
     };
+    let (crl_urls, ocsp_urls) = pointers(ca, &request.serial, not_before, not_after);
     let signed = ca
         .signer
         .sign(&CertificateSpec {
@@ -72,12 +75,34 @@ fn one(ca: &Inner, request: &IssuanceRequest) -> Outcome {
             ekus,
             must_staple: request.must_staple,
             ca: None,
-            crl_urls: &ca.config.crl_urls,
-            ocsp_urls: &ca.config.ocsp_urls,
+            crl_urls: &crl_urls,
+            ocsp_urls,
             ca_issuers_urls: &[],
         })
         .map_err(refusal)?;
     Ok(answer(ca, request, &signed, (not_before, not_after)))
+}
+
+/// Where a leaf says that its status is to be learned; nowhere when it ends before anybody would ask again (issuers §4).
+fn pointers<'a>(
+    ca: &'a Inner,
+    serial: &SerialNumber,
+    not_before: Timestamp,
+    not_after: Timestamp,
+) -> (Cow<'a, [String]>, &'a [String]) {
+    if is_short_lived(not_before, not_after) {
+        return (Cow::Borrowed(&[]), &[]);
+    }
+    let crl_urls = match Shard::of_serial(serial, ca.config.crl_shards) {
+        None => Cow::Borrowed(&ca.config.crl_urls[..]),
+        Some(shard) => ca
+            .config
+            .crl_urls
+            .iter()
+            .map(|url| shard.url(url))
+            .collect(),
+    };
+    (crl_urls, &ca.config.ocsp_urls)
 }
 
 fn answer(
@@ -117,7 +142,7 @@ fn validity(ca: &Inner, request: &IssuanceRequest) -> Result<(Timestamp, Timesta
 }
 
 /// What breaks a rule will break it again; what failed here may not.
-fn refusal(error: Error) -> IssuerError {
+pub(super) fn refusal(error: Error) -> IssuerError {
     match error {
         Error::Signing | Error::Randomness => IssuerError::Other(error.to_string()),
         other => IssuerError::Validation(other.to_string()),
