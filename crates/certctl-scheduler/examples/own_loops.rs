@@ -66,6 +66,8 @@ fn intervals() -> Intervals {
         job_timeout: 10 * MINUTE,
         agent_health_check: 2 * MINUTE,
         rate_limit_gc: 5 * MINUTE,
+        crl_generation: 60 * MINUTE,
+        short_lived_expiry: Duration::from_secs(30),
         approval_expiry: MINUTE,
     }
 }
