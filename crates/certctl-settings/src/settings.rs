@@ -65,19 +65,26 @@ impl Settings {
         let server = ServerSettings::read(reader);
         let database = DatabaseSettings::read_for_server(reader, &server.data_dir);
         let rate_limit = RateLimitSettings::read(reader, &database.url);
+        // In the order in which they are reported when they are wrong.
+        let log = LogSettings::read(reader);
+        let auth = AuthSettings::read(reader);
+        let scheduler = SchedulerSettings::read(reader);
+        let jobs = JobSettings::read(reader);
+        let features = FeatureSettings::read(reader);
+        let local_ca = LocalCaSettings::read(reader);
         let encryption = EncryptionSettings::read(reader);
         let status = StatusSettings::read(reader, &server.data_dir, encryption.key.is_some());
         Self {
             server,
             status,
             database,
-            log: LogSettings::read(reader),
-            auth: AuthSettings::read(reader),
+            log,
+            auth,
             rate_limit,
-            scheduler: SchedulerSettings::read(reader),
-            jobs: JobSettings::read(reader),
-            features: FeatureSettings::read(reader),
-            local_ca: LocalCaSettings::read(reader),
+            scheduler,
+            jobs,
+            features,
+            local_ca,
             encryption,
         }
     }
