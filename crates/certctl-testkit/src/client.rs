@@ -61,14 +61,14 @@ impl Client {
     /// When the root is no certificate.
     #[must_use]
     pub fn new(port: u16, root: &str) -> Self {
-        let root = ParsedCertificate::from_pem(root).unwrap();
+        let root = ParsedCertificate::from_pem(root).expect("the root is PEM");
         let mut roots = RootCertStore::empty();
         roots
             .add(CertificateDer::from(root.der().to_vec()))
-            .unwrap();
+            .expect("the root is a certificate");
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(&[&TLS13])
-            .unwrap()
+            .expect("ring knows TLS 1.3")
             .with_root_certificates(roots)
             .with_no_client_auth();
         Self {
@@ -83,7 +83,7 @@ impl Client {
     /// What the system or TLS says.
     pub async fn connect(&self) -> std::io::Result<TlsStream<TcpStream>> {
         let tcp = TcpStream::connect(("127.0.0.1", self.port)).await?;
-        let name = ServerName::try_from("localhost").unwrap();
+        let name = ServerName::try_from("localhost").expect("it is a name");
         self.connector.connect(name, tcp).await
     }
 
@@ -100,10 +100,16 @@ impl Client {
     /// # Panics
     /// When there is no answer.
     pub async fn call(&self, method: &str, path: &str, key: &str, body: &str) -> Reply {
-        let mut stream = self.connect().await.unwrap();
+        let mut stream = self.connect().await.expect("the server is there");
         let (head, body) = message(method, path, key, body);
-        stream.write_all(head.as_bytes()).await.unwrap();
-        stream.write_all(body.as_bytes()).await.unwrap();
+        stream
+            .write_all(head.as_bytes())
+            .await
+            .expect("a request can be sent");
+        stream
+            .write_all(body.as_bytes())
+            .await
+            .expect("a request can be sent");
         answer(&mut stream).await
     }
 
@@ -143,6 +149,7 @@ pub fn message(method: &str, path: &str, key: &str, body: &str) -> (String, Stri
 pub async fn answer(stream: &mut TlsStream<TcpStream>) -> Reply {
     let mut text = Vec::new();
     let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut text)).await;
-    read.expect("an answer comes").unwrap();
+    read.expect("an answer comes")
+        .expect("an answer can be read");
     Reply::parse(&String::from_utf8_lossy(&text))
 }

@@ -28,10 +28,17 @@ impl Proxy {
     /// # Panics
     /// When the URL is none of PostgreSQL.
     pub async fn to(url: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("there is a free port");
+        let port = listener.local_addr().expect("it is bound").port();
         let (rest, query) = url.split_once('?').unwrap_or((url, ""));
-        let (authority, database) = rest.split_once("://").unwrap().1.split_once('/').unwrap();
+        let (authority, database) = rest
+            .split_once("://")
+            .expect("it is a URL")
+            .1
+            .split_once('/')
+            .expect("it names a database");
         let parameter = |name: &str| {
             let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
             pairs
@@ -86,9 +93,17 @@ async fn carry(
         let (place, mut seen) = (place.clone(), seen.clone());
         tokio::spawn(async move {
             let mut far: Box<dyn Stream> = if place.starts_with('/') {
-                Box::new(UnixStream::connect(place).await.unwrap())
+                Box::new(
+                    UnixStream::connect(place)
+                        .await
+                        .expect("the server is there"),
+                )
             } else {
-                Box::new(TcpStream::connect(place).await.unwrap())
+                Box::new(
+                    TcpStream::connect(place)
+                        .await
+                        .expect("the server is there"),
+                )
             };
             tokio::select! {
                 _ = copy_bidirectional(&mut near, &mut far) => {}
