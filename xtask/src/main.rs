@@ -3,6 +3,7 @@
 //! One file per subcommand. Nothing here uses certctl's own crates but the process helpers, so that the first
 //! `cargo xtask` on a fresh machine starts within seconds.
 
+mod audit_drill;
 mod bench;
 mod ci;
 mod demo;
@@ -25,6 +26,7 @@ use clap::Parser;
     about = "Everything one types while working on certctl"
 )]
 enum Xtask {
+    AuditDrill(audit_drill::AuditDrill),
     Bench(bench::Bench),
     Ci(ci::Ci),
     Demo(demo::Demo),
@@ -40,6 +42,7 @@ enum Xtask {
 
 fn main() -> ExitCode {
     let done = match Xtask::parse() {
+        Xtask::AuditDrill(drill) => drill.run(),
         Xtask::Bench(bench) => bench.run(),
         Xtask::Ci(ci) => ci.run(),
         Xtask::Demo(demo) => demo.run(),

@@ -9,7 +9,9 @@ use certctl_repository::{
 use certctl_settings::{DatabaseSettings, DatabaseUrl};
 use clap::Subcommand;
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+use crate::audit::VerifyAudit;
+
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum Command {
     /// Applies what is pending. Any number may run at once: one works, the others wait and find nothing to do.
     Up,
@@ -17,9 +19,19 @@ pub(crate) enum Command {
     Status,
     /// Ends with 1 unless every file is applied as this version carries it; changes nothing.
     Verify,
+    /// Checks an export of the audit trail (`format=sealed`) with nothing else at hand; ends with 1 unless it is intact.
+    VerifyAudit(VerifyAudit),
 }
 
 impl Command {
+    /// Does what needs no database.
+    pub(crate) fn run_offline(&self) -> Option<anyhow::Result<()>> {
+        match self {
+            Self::VerifyAudit(audit) => Some(audit.run()),
+            Self::Up | Self::Status | Self::Verify => None,
+        }
+    }
+
     pub(crate) async fn run(self, settings: &DatabaseSettings) -> anyhow::Result<()> {
         let (backend, url) = match &settings.url {
             DatabaseUrl::Postgres(url) => (Backend::Postgres, url.url.clone()),
@@ -40,6 +52,7 @@ impl Command {
         };
         println!("database: {}", settings.url.redacted());
         match self {
+            Self::VerifyAudit(audit) => audit.run(),
             Self::Up => up(&options, &files).await,
             Self::Status => status(&options, &files).await,
             Self::Verify => {

@@ -1,5 +1,6 @@
 //! The migrations runner of certctl as a program, for init containers and for a look at a database.
 
+mod audit;
 mod command;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -38,6 +39,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> anyhow::Result<()> {
+    if let Some(done) = args.command.run_offline() {
+        return done;
+    }
     let url = args.database_url.map(|url| ("database-url".into(), url));
     let sources = Sources {
         config: args.config,

@@ -8,6 +8,7 @@ mod identity;
 mod running;
 mod server;
 mod telemetry;
+mod vault;
 mod wiring;
 
 pub use error::Error;

@@ -116,7 +116,8 @@ impl Running {
     }
 
     /// Ends the server, in this order: readiness says no, the loops take no more ticks and end what they run, the listener closes
-    /// and answers what is in flight, heartbeats are written, jobs still held are given back, the database is closed. All of it
+    /// and answers what is in flight, the audit trail and heartbeats are written, jobs still held are given back, what was written
+    /// is sealed, the database is closed. All of it
     /// within the configured budget; true when nothing had to be cut.
     pub async fn drain(self) -> bool {
         self.health.set_draining();
@@ -145,8 +146,12 @@ impl Running {
     }
 }
 
-/// What is written last: heartbeats that wait, and the jobs that are still held.
+/// What is written last: calls of the API that wait, which is why it comes after the last answer; heartbeats; the jobs that are
+/// still held; and the seal over all that.
 async fn tidy_up(services: &Services) {
+    if let Err(error) = services.flush_api_trail().await {
+        tracing::error!(error = %ErrorChain(&error), "the last calls of the API could not be written to the audit trail");
+    }
     if let Err(error) = services.flush_heartbeats().await {
         tracing::warn!(error = %ErrorChain(&error), "the last heartbeats could not be written");
     }
@@ -160,6 +165,13 @@ async fn tidy_up(services: &Services) {
         Err(error) => {
             tracing::warn!(error = %ErrorChain(&error), "jobs could not be given back; their leases will run out");
         }
+    }
+    let sealed = async {
+        services.seal_audit_log().await?;
+        services.stop_sealing().await
+    };
+    if let Err(error) = sealed.await {
+        tracing::warn!(error = %ErrorChain(&error), "the end of the audit trail is not sealed; the next start does it");
     }
 }
 

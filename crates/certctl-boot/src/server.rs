@@ -35,6 +35,7 @@ use crate::{
     build_info::build_info,
     ca_keys,
     identity::{Identity, OwnIdentity, at, lock, write_private},
+    vault::FileVault,
     wiring,
 };
 
@@ -92,6 +93,7 @@ impl Server {
                 .responder_keys
                 .as_deref()
                 .map(|folder| Arc::new(KeyFolder::new(folder)) as Arc<dyn ResponderKeyFiles>),
+            vault: Arc::new(FileVault::new(&data_dir)),
             config: wiring::service(&settings, &instance, token),
         });
         services

@@ -11,11 +11,11 @@ use certctl_repository::DbOptions;
 use certctl_scheduler::Intervals;
 use certctl_service::status::StatusConfig;
 use certctl_service::{
-    config::{ConfiguredKey, KeygenMode, ServiceConfig, VerifyDefaults},
+    config::{AuditConfig, ConfiguredKey, KeygenMode, ServiceConfig, VerifyDefaults},
     limits::LimitsConfig,
 };
 use certctl_settings::{
-    AuthType, DatabaseUrl, KeygenMode as KeygenSetting, RateLimitBackend, Settings,
+    AuditHeartbeats, AuthType, DatabaseUrl, KeygenMode as KeygenSetting, RateLimitBackend, Settings,
 };
 
 /// The share of the time for a shutdown that the loops have, and then the requests in flight; the rest is for what is written
@@ -106,6 +106,11 @@ pub(crate) fn service(
             responder_grace: settings.status.responder_grace,
             ocsp_per_minute: settings.status.ocsp_per_minute,
         },
+        audit: AuditConfig {
+            sample_heartbeats: settings.features.audit_heartbeats == AuditHeartbeats::Sampled,
+            lease_ttl: settings.scheduler.lease_ttl,
+            ..AuditConfig::default()
+        },
     }
 }
 
@@ -153,6 +158,7 @@ pub(crate) fn intervals(settings: &Settings) -> Intervals {
         crl_generation: settings.status.crl_interval,
         short_lived_expiry: settings.scheduler.short_lived_expiry_check,
         rate_limit_gc: settings.rate_limit.janitor_interval,
+        audit_chain_verify: settings.scheduler.audit_chain_verify,
     }
 }
 

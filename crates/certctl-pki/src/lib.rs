@@ -12,6 +12,7 @@ pub mod ocsp;
 pub mod pem;
 pub mod pkcs12;
 pub mod seal;
+pub mod trail;
 
 pub use error::Error;
 pub use pem::fingerprint;

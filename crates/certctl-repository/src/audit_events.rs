@@ -19,8 +19,8 @@ use crate::{
 
 #[derive(Queryable, Selectable, Insertable)]
 #[diesel(table_name = audit_events, check_for_backend(diesel::pg::Pg, diesel::sqlite::Sqlite))]
-struct AuditEventRow {
-    id: String,
+pub(crate) struct AuditEventRow {
+    pub(crate) id: String,
     actor: String,
     actor_type: String,
     action: String,
@@ -75,6 +75,18 @@ pub async fn insert_all(conn: &mut Conn, events: &[AuditEvent]) -> Result<(), Er
     insert_all!(conn, audit_events::table, rows)
 }
 
+/// Those of these ids that are there.
+///
+/// # Errors
+/// What the database says.
+pub async fn existing(conn: &mut Conn, ids: &[&str]) -> Result<Vec<String>, Error> {
+    Ok(on_conn!(conn, c => audit_events::table
+        .filter(audit_events::id.eq_any(ids))
+        .select(audit_events::id)
+        .load(c)
+        .await)?)
+}
+
 /// What to list.
 #[derive(Debug, Clone, Default)]
 pub struct AuditFilter {
@@ -124,6 +136,35 @@ pub async fn list(
         .map(TryInto::try_into)
         .collect::<Result<_, Error>>()?;
     Ok(Page { rows, total })
+}
+
+/// Reads the next events, newest first, that come after a place in that order; the walk of an export, in pages that cost the
+/// same however far it is.
+///
+/// # Errors
+/// What the database says.
+pub async fn older(
+    conn: &mut Conn,
+    filter: &AuditFilter,
+    after: Option<(Timestamp, &AuditEventId)>,
+    limit: i64,
+) -> Result<Vec<AuditEvent>, Error> {
+    let rows: Vec<AuditEventRow> = on_conn!(conn, c => {
+        let mut query = filtered!(filter);
+        if let Some((timestamp, id)) = after {
+            // The first condition bounds the walk of the index, which the second alone does not on either database.
+            query = query
+                .filter(audit_events::timestamp.le(At(timestamp)))
+                .filter(audit_events::timestamp.lt(At(timestamp)).or(audit_events::id.lt(id.as_str())));
+        }
+        query
+            .select(AuditEventRow::as_select())
+            .order((audit_events::timestamp.desc(), audit_events::id.desc()))
+            .limit(limit)
+            .load(c)
+            .await
+    })?;
+    rows.into_iter().map(TryInto::try_into).collect()
 }
 
 /// Reads one event.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use diesel::{
-    QueryableByName,
+    ExpressionMethods as _, OptionalExtension as _, QueryDsl as _, QueryableByName,
     sql_types::{BigInt, Text},
 };
 use diesel_async::RunQueryDsl;
@@ -71,4 +71,25 @@ pub async fn release(
         .execute(c)
         .await)?;
     Ok(())
+}
+
+/// Whether another holder than this one has the lease of a loop now. A look that costs no commit, for those who would only be
+/// refused.
+///
+/// # Errors
+/// What the database says.
+pub async fn is_held_by_other(
+    conn: &mut Conn,
+    loop_name: &str,
+    holder: &str,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    use crate::schema::scheduler_leases;
+    let held = scheduler_leases::table
+        .filter(scheduler_leases::loop_name.eq(loop_name))
+        .filter(scheduler_leases::holder.ne(holder))
+        .filter(scheduler_leases::expires_at.ge(At(now)));
+    let held = held.select(scheduler_leases::epoch);
+    let held: Option<i64> = on_conn!(conn, c => held.first(c).await.optional())?;
+    Ok(held.is_some())
 }

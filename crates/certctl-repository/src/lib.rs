@@ -21,6 +21,8 @@ pub mod agents;
 pub mod api_keys;
 pub mod approvals;
 pub mod audit_events;
+pub mod audit_keys;
+pub mod audit_seals;
 pub mod authorities;
 pub mod bulk;
 pub mod certificates;

@@ -9,8 +9,8 @@ use diesel_async::RunQueryDsl;
 use crate::{
     Conn, Error,
     schema::{
-        certificate_versions, deployment_targets, issuance_intents, issuers, local_authorities,
-        ocsp_responders,
+        audit_keys, certificate_versions, deployment_targets, issuance_intents, issuers,
+        local_authorities, ocsp_responders,
     },
 };
 
@@ -103,4 +103,6 @@ columns! {
     VersionKeys: certificate_versions, id, encrypted_private_key, sealed for "certificate_versions:encrypted_private_key" serial_number;
     /// The keys of OCSP responders.
     ResponderKeys: ocsp_responders, issuer_id, encrypted_key, sealed for "ocsp_responders:encrypted_key" issuer_id;
+    /// The keys that sign the audit trail.
+    AuditKeys: audit_keys, key_id, private_key, sealed for "audit_keys:private_key" key_id;
 }

@@ -29,6 +29,8 @@ pub struct Intervals {
     pub short_lived_expiry: Duration,
     /// Counts of limits that are out of date, where replicas count together.
     pub rate_limit_gc: Duration,
+    /// The verification of the audit trail.
+    pub audit_chain_verify: Duration,
 }
 
 /// How often gathered heartbeats are written: each flush is one commit, so this is what 2,000 agents a second cost.
@@ -37,6 +39,10 @@ const HEARTBEAT_FLUSH: Duration = Duration::from_millis(250);
 const LIMITS_FLUSH: Duration = Duration::from_millis(250);
 /// How often the uses of API keys are written that are due, each once a minute.
 const KEY_USE_FLUSH: Duration = Duration::from_secs(5);
+/// How often calls of the API are written, unless there are enough of them for a whole transaction before.
+const API_TRAIL_FLUSH: Duration = Duration::from_millis(250);
+/// How often the audit trail is sealed: one commit each time there is something new.
+const SEAL: Duration = Duration::from_secs(1);
 /// The longest time a first run is put off, so that replicas that start together do not scan together.
 const SPREAD: Duration = Duration::from_secs(5);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -173,6 +179,7 @@ pub fn table(services: &Services, intervals: Intervals) -> Vec<Loop> {
             }),
         },
     ];
+    loops.extend(audit_trail(services, intervals));
     if services.shares_limits() {
         loops.extend(shared_limits(services, intervals));
     }
@@ -204,6 +211,58 @@ fn shared_limits(services: &Services, intervals: Intervals) -> [Loop; 2] {
     };
     let at_start = None;
     [Loop { at_start, ..sweep }, flush]
+}
+
+/// What keeps the audit trail.
+fn audit_trail(services: &Services, intervals: Intervals) -> [Loop; 3] {
+    let trail_bell = services.clone();
+    [
+        Loop {
+            name: "apiTrailFlush",
+            interval: API_TRAIL_FLUSH,
+            deadline: MINUTE,
+            at_start: None,
+            bell: Some(Arc::new(move || {
+                let services = trail_bell.clone();
+                async move { services.api_trail_is_long().await }.boxed()
+            })),
+            body: body(services, |services, _| async move {
+                services.flush_api_trail().await?;
+                Ok(None)
+            }),
+        },
+        Loop {
+            name: "auditSeal",
+            interval: SEAL,
+            deadline: MINUTE,
+            at_start: None,
+            bell: None,
+            body: body(services, |services, _| async move {
+                services.seal_audit_log().await?;
+                Ok(None)
+            }),
+        },
+        Loop {
+            name: "auditChainVerify",
+            interval: intervals.audit_chain_verify,
+            deadline: 5 * MINUTE,
+            at_start: Some(SPREAD),
+            bell: None,
+            body: body(services, |services, stop| async move {
+                let found = services.verify_audit_chain(&stop).await?;
+                Ok(found.map(|found| match &found.first_break {
+                    None => format!(
+                        "audit trail intact: {} rows checked of {}",
+                        found.row_count, found.verified.end_seq
+                    ),
+                    Some(broken) => format!(
+                        "audit trail altered at row {}: {}",
+                        broken.id, broken.problem
+                    ),
+                }))
+            }),
+        },
+    ]
 }
 
 fn simple<F, Fut>(

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use certctl_domain::{
-    ports::issuer::{IssuerFactory, ResponderKeyFiles},
+    ports::{
+        issuer::{IssuerFactory, ResponderKeyFiles},
+        vault::Vault,
+    },
     secret::Secret,
     text_enum,
     time::Clock,
@@ -44,6 +47,27 @@ pub struct VerifyDefaults {
     pub timeout: Duration,
     /// How long to wait before it.
     pub delay: Duration,
+}
+
+/// How the audit trail is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct AuditConfig {
+    /// Whether heartbeats that were accepted leave one row for each agent and hour only.
+    pub sample_heartbeats: bool,
+    /// Calls of the API that may wait to be written; more make their callers wait.
+    pub queue: usize,
+    /// How long the replica that seals leads without a sign of life.
+    pub lease_ttl: Duration,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        Self {
+            sample_heartbeats: false,
+            queue: 10_000,
+            lease_ttl: Duration::from_secs(30),
+        }
+    }
 }
 
 /// How the use cases behave.
@@ -87,6 +111,8 @@ pub struct ServiceConfig {
     pub limits: LimitsConfig,
     /// How CRLs and OCSP are served.
     pub status: StatusConfig,
+    /// How the audit trail is kept.
+    pub audit: AuditConfig,
 }
 
 /// What the use cases work with.
@@ -101,6 +127,8 @@ pub struct Dependencies {
     pub issuers: Arc<dyn IssuerFactory>,
     /// Keeps the keys of OCSP responders in files; none to keep them in the database, sealed.
     pub responder_keys: Option<Arc<dyn ResponderKeyFiles>>,
+    /// Keeps what must lie outside of the database.
+    pub vault: Arc<dyn Vault>,
     /// How to behave.
     pub config: ServiceConfig,
 }

@@ -6,6 +6,7 @@ use certctl_domain::{
     access::{Actor, Permission, Scope},
     audit::{AuditEvent, EventCategory, redact},
     id::AuditEventId,
+    ports::vault::Vault,
     time::{Clock, Timestamp},
 };
 use certctl_pki::seal::Sealer;
@@ -14,6 +15,7 @@ use certctl_repository::{Conn, Db, audit_events};
 use crate::{
     Error,
     access::cache::AccessCache,
+    audit::AuditState,
     bootstrap::Bootstrapped,
     config::{Dependencies, ServiceConfig},
     engine::wake::Wake,
@@ -44,6 +46,8 @@ pub struct Inner {
     pub(crate) counts: RecentCounts,
     pub(crate) totals: TotalsCache,
     pub(crate) status: Status,
+    pub(crate) vault: Arc<dyn Vault>,
+    pub(crate) audit: AuditState,
 }
 
 impl Services {
@@ -56,6 +60,7 @@ impl Services {
             sealer,
             issuers,
             responder_keys,
+            vault,
             config,
         } = dependencies;
         let access = AccessCache::new(&config);
@@ -73,6 +78,8 @@ impl Services {
             counts: RecentCounts::default(),
             totals: TotalsCache::default(),
             status: Status::new(responder_keys),
+            vault,
+            audit: AuditState::new(&config.audit),
             config,
         }))
     }

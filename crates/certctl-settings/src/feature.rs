@@ -13,7 +13,7 @@ settings!(FEATURES, "Features" {
     KEYGEN_MODE: Choice<KeygenMode> = Choice(KEYGEN_MODES), Text("agent"), SERVER,
         "Where private keys are made. `server` sends them over the network and is refused outside demo mode.";
     AUDIT_HEARTBEATS: Choice<AuditHeartbeats> = Choice(AUDIT_HEARTBEATS_CHOICES), Text("all"), SERVER,
-        "Whether every heartbeat of an agent is in the audit log, or one in an hour. No effect yet.";
+        "Whether every heartbeat of an agent is in the audit trail, or one in an hour.";
     VERIFY_DEPLOYMENT: Bool = Bool, Text("true"), BOTH_ENDS,
         "Whether a deployment is proved by a TLS handshake. Set on an agent, it overrides what the server sends.";
     VERIFY_TIMEOUT: Span = Span { min: Duration::from_millis(1) }, Text("10s"), BOTH_ENDS,

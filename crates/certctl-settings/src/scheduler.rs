@@ -27,13 +27,13 @@ settings!(SCHEDULER, "Scheduler" {
     SHORT_LIVED_EXPIRY_CHECK_INTERVAL: Span = Span::at_least_seconds(1), Text("30s"), SERVER,
         "How often certificates with a life of less than an hour are looked at for expiry.";
     AUDIT_CHAIN_VERIFY_INTERVAL: Span = Span::at_least_seconds(60), Text("6h"), SERVER,
-        "How often the audit log is verified. No effect yet.";
+        "How often the audit trail is verified: what is new, and everything once a day.";
     RETENTION_INTERVAL: Span = Span::at_least_seconds(60), Text("1h"), SERVER,
         "How often histories beyond their time are removed. No effect yet.";
     SCHEDULER_LEADER_ELECTION: Bool = Bool, Text("true"), SERVER,
         "Whether a loop with outside effects runs on one replica at a time. No effect yet.";
     SCHEDULER_LEASE_TTL: Span = Span::at_least_seconds(5), Text("30s"), SERVER,
-        "How long a replica leads a loop without renewing its lease; it renews three times in that time. No effect yet.";
+        "How long a replica leads a loop without renewing its lease; it renews three times in that time.";
 });
 
 /// How often the loops run.

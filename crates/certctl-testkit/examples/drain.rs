@@ -30,7 +30,7 @@ use certctl_service::{
     Services,
     config::{Dependencies, KeygenMode, ServiceConfig},
 };
-use certctl_testkit::services::config;
+use certctl_testkit::services::{MemoryVault, config};
 use tokio_util::sync::CancellationToken;
 
 const SEED_CHUNK: usize = 1000;
@@ -123,6 +123,7 @@ fn build(db: Db, folder: &str, clock: &Arc<dyn Clock>) -> Services {
         sealer: Some(sealer),
         issuers,
         responder_keys: None,
+        vault: Arc::new(MemoryVault::default()),
         config,
     })
 }

@@ -39,14 +39,14 @@ impl Bench {
 }
 
 /// The one database asked for, or both.
-fn backends(only: Option<Backend>) -> Vec<Backend> {
+pub(crate) fn backends(only: Option<Backend>) -> Vec<Backend> {
     only.map_or_else(|| vec![Backend::Sqlite, Backend::Postgres], |one| vec![one])
 }
 
 /// One run of a program on a database of its own, with a folder for what it keeps; gives what it printed.
 ///
 /// The program is given the URL of the database and the folder before `arguments`.
-fn measured(program: &Path, backend: Backend, arguments: &[String]) -> Result<String> {
+pub(crate) fn measured(program: &Path, backend: Backend, arguments: &[String]) -> Result<String> {
     let home = Home::create("bench")?;
     let folder = home.private_folder("data")?;
     let database = Database::start(backend, &home)?;
@@ -67,18 +67,21 @@ fn measured(program: &Path, backend: Backend, arguments: &[String]) -> Result<St
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Builds an example of the testkit, optimised, and says where it is.
-fn built(example: &str) -> Result<std::path::PathBuf> {
+/// How an example is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// As tests are.
+    Debug,
+    /// Optimised.
+    Release,
+}
+
+/// Builds an example of the testkit and says where it is.
+pub(crate) fn built(example: &str, profile: Profile) -> Result<std::path::PathBuf> {
     let output = cargo()
-        .args([
-            "build",
-            "--locked",
-            "--release",
-            "-p",
-            "certctl-testkit",
-            "--example",
-            example,
-        ])
+        .args(["build", "--locked"])
+        .args((profile == Profile::Release).then_some("--release"))
+        .args(["-p", "certctl-testkit", "--example", example])
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit())
         .output()?;

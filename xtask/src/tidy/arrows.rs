@@ -60,7 +60,9 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("certctl-server", &["certctl-boot", "certctl-settings"]),
     (
         "certctl-migrate",
+        // What checks an exported audit trail is in pki.
         &[
+            "certctl-pki",
             "certctl-repository",
             "certctl-settings",
             "certctl-telemetry",

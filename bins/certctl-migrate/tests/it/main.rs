@@ -5,6 +5,8 @@
     reason = "clippy knows tests by their attribute, and these bodies are called from such"
 )]
 
+mod audit;
+
 use std::process::{Command, Output};
 
 use certctl_testkit::{TestDb, database};

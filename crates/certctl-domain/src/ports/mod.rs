@@ -1,6 +1,7 @@
 //! What the services need of the outside world, as traits that `certctl-boot` plugs implementations into.
 
 pub mod issuer;
+pub mod vault;
 
 use std::{future::Future, pin::Pin};
 

@@ -1,6 +1,7 @@
 //! What every request passes, in one order.
 
 mod access_log;
+mod audit;
 mod authentication;
 mod body_limit;
 mod client;
@@ -70,7 +71,9 @@ pub(crate) fn around(router: Router<AppState>, shared: &Arc<Shared>) -> Router<A
             .layer(from_fn_with_state(shared.clone(), authentication::check))
             // Inside authentication, whose actor it counts by.
             .layer(from_fn_with_state(shared.clone(), rate_limit::per_user))
-            // Here belong, in this order: CSRF (with session cookies), API audit (`api_<method>` rows).
+            // Here belongs CSRF, with session cookies.
+            // Inside authentication, whose actor it names; outside the gate, whose refusals are in the trail too.
+            .layer(from_fn_with_state(shared.clone(), audit::record))
             .layer(from_fn(gate::check))
             // Around the handler; a refusal of the gate has no tag on either side of it.
             .layer(from_fn(etag::apply))

@@ -38,3 +38,5 @@ mod support;
 mod targets;
 mod teams;
 mod tls;
+
+mod audit_trail;

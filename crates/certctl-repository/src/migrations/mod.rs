@@ -57,6 +57,7 @@ macro_rules! embedded_in {
     ($folder:literal) => {
         embedded!($folder:
             "0001_initial.up.sql",
+            "0002_audit_seals.up.sql",
             "0003_revocation_status.up.sql",
             "0004_notifications.up.sql",
             "0005_policies_and_approvals.up.sql",

@@ -55,4 +55,9 @@ diesel::allow_tables_to_appear_in_same_query!(
     crl_generation_events,
     ocsp_responders,
     audit_events,
+    audit_unsealed,
+    audit_keys,
+    audit_batches,
+    audit_positions,
+    audit_marks,
 );

@@ -103,6 +103,9 @@ async fn enter(db: &TestDb, column: SealedColumn, key: &str, blob: &[u8]) {
              INSERT INTO ocsp_responders (issuer_id, cert_pem, cert_serial, encrypted_key, key_alg, not_before, not_after) \
              VALUES ('{key}', '', '1', {blob}, '', {time}, {time})"
         ),
+        SealedColumn::AuditKeys => format!(
+            "INSERT INTO audit_keys (key_id, public_key, private_key, created_at) VALUES ('{key}', {blob}, {blob}, {time})"
+        ),
     };
     db.execute(&sql).await.unwrap();
 }
@@ -259,6 +262,7 @@ db_tests! {
                 SealedColumn::IntentKeys => "DELETE FROM issuance_intents",
                 SealedColumn::VersionKeys => "DELETE FROM certificate_versions",
                 SealedColumn::ResponderKeys => "DELETE FROM ocsp_responders",
+                SealedColumn::AuditKeys => "DELETE FROM audit_keys",
             }).await.unwrap();
         }
         // A wrong key is told from a damaged value: the canary opens.

@@ -13,10 +13,14 @@ use certctl_domain::{
     revocation::RevocationReason,
     secret::Secret,
     serial::SerialNumber,
+    time::ManualClock,
 };
 use certctl_pki::seal::Sealer;
 use certctl_service::{Error, Services, config::Dependencies};
-use certctl_testkit::{TestDb, services::config};
+use certctl_testkit::{
+    TestDb,
+    services::{MemoryVault, config},
+};
 use serde_json::Value;
 
 /// What is under test, and what it works with.
@@ -40,6 +44,7 @@ impl Kit {
             sealer,
             issuers: cas.clone(),
             responder_keys: None,
+            vault: Arc::new(MemoryVault::default()),
             config: config(),
         });
         let admin = actor("ann", Permission::ALL, &Scope::Global);
@@ -67,6 +72,18 @@ impl Kit {
         events.retain(|event| event.split(' ').any(|word| word == id));
         events
     }
+}
+
+/// The use cases of somebody who has the database and another encryption key.
+pub(crate) fn forger(db: certctl_repository::Db, clock: &ManualClock, sealer: Sealer) -> Services {
+    Services::new(Dependencies {
+        db,
+        clock: Arc::new(clock.clone()),
+        sealer: Some(Arc::new(sealer)),
+        issuers: Arc::new(ScriptedCas::default()),
+        vault: Arc::new(MemoryVault::default()),
+        config: config(),
+    })
 }
 
 /// The key that configurations are sealed with.

@@ -40,3 +40,5 @@ mod targets;
 mod teams;
 mod totals;
 mod work;
+
+mod audit;

@@ -38,7 +38,7 @@ use certctl_service::{
 use certctl_testkit::{
     Basics, TestDb,
     connectors::issuer::{Factory, ca_store::FileCaStore},
-    services::config,
+    services::{MemoryVault, config},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -257,6 +257,7 @@ fn assemble(
         sealer: Some(sealer),
         issuers: door.clone(),
         responder_keys: None,
+        vault: Arc::new(MemoryVault::default()),
         config,
     });
     (services, door)

@@ -1,4 +1,7 @@
-//! Audit events (api §23).
+//! The audit trail (api §23): events, their export, and what proves that nobody altered them.
+
+mod export;
+mod seals;
 
 use axum::{Json, extract::State};
 use certctl_domain::{
@@ -17,7 +20,7 @@ use crate::{
 };
 
 pub(crate) fn routes() -> Vec<Route> {
-    vec![
+    let mut routes = vec![
         Route::get("/api/v1/audit", "list_audit_events")
             .permission(Permission::AuditRead)
             .etag()
@@ -29,19 +32,36 @@ pub(crate) fn routes() -> Vec<Route> {
             .permission(Permission::AuditRead)
             .returns::<AuditEventView>()
             .handler(get_audit_event),
-    ]
+    ];
+    routes.extend(export::routes());
+    routes.extend(seals::routes());
+    routes
+}
+
+/// The part of the program that an event belongs to.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "AuditCategory")]
+#[expect(dead_code, reason = "described here, read by the domain")]
+enum Category {
+    /// Certificates, jobs, agents and what they touch.
+    CertLifecycle,
+    /// Keys, roles, grants.
+    Auth,
+    /// Issuers, targets, profiles, policies.
+    Config,
 }
 
 /// The parameters, for the description of the API.
 #[derive(Deserialize, JsonSchema)]
 #[expect(dead_code, reason = "described here, read one by one")]
 struct AuditQuery {
-    /// `cert_lifecycle`, `auth` or `config`.
-    category: Option<String>,
-    /// Not before, RFC 3339.
-    since: Option<String>,
-    /// Not after, RFC 3339.
-    until: Option<String>,
+    /// Only this part of the program.
+    category: Option<Category>,
+    /// Not before.
+    since: Option<Rfc3339>,
+    /// Not after.
+    until: Option<Rfc3339>,
 }
 
 async fn list_audit_events(
@@ -50,9 +70,14 @@ async fn list_audit_events(
     query: QueryPairs,
 ) -> Result<Json<Paged<AuditEventView>>, ApiError> {
     let page = query.page();
+    let filter = AuditFilter {
+        category: category(&query)?,
+        since: time(&query, "since")?,
+        until: time(&query, "until")?,
+    };
     let events = state
         .services
-        .list_audit_events(&actor, &filter(&query)?, page)
+        .list_audit_events(&actor, &filter, page)
         .await?;
     Ok(Json(Paged::new(events, page, Into::into)))
 }
@@ -67,25 +92,25 @@ async fn get_audit_event(
     ))
 }
 
-fn filter(query: &QueryPairs) -> Result<AuditFilter, ApiError> {
-    let given = |name: &str| query.get(name).filter(|text| !text.is_empty());
-    let time = |name: &str| {
-        given(name)
-            .map(|text| {
-                text.parse::<Timestamp>()
-                    .map_err(|error| ApiError::Query(format!("{name}: {error}")))
-            })
-            .transpose()
-    };
-    let category = given("category")
+/// A parameter that is there and says something.
+fn given<'a>(query: &'a QueryPairs, name: &str) -> Option<&'a str> {
+    query.get(name).filter(|text| !text.is_empty())
+}
+
+fn time(query: &QueryPairs, name: &str) -> Result<Option<Timestamp>, ApiError> {
+    given(query, name)
+        .map(|text| {
+            text.parse::<Timestamp>()
+                .map_err(|error| ApiError::Query(format!("{name}: {error}")))
+        })
+        .transpose()
+}
+
+fn category(query: &QueryPairs) -> Result<Option<EventCategory>, ApiError> {
+    given(query, "category")
         .map(EventCategory::parse)
         .transpose()
-        .map_err(|error| ApiError::Query(format!("category: {error}")))?;
-    Ok(AuditFilter {
-        category,
-        since: time("since")?,
-        until: time("until")?,
-    })
+        .map_err(|error| ApiError::Query(format!("category: {error}")))
 }
 
 /// An audit event (model §8.1).

@@ -1,0 +1,223 @@
+//! One row for each call of the API, written behind the answer and never lost to it: the queue has an end, and who finds it full
+//! waits (operations §7).
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use certctl_domain::{
+    access::{Actor, ActorType},
+    audit::{AuditEvent, EventCategory},
+    id::AuditEventId,
+    time::Timestamp,
+};
+use certctl_repository::{audit_events, transaction};
+use serde_json::json;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::{Error, Services, config::AuditConfig};
+
+/// Rows in one transaction at the most (operations §7).
+const CHUNK: usize = 500;
+/// Characters of a resource id (model §8.1).
+const MAX_RESOURCE: usize = 255;
+/// Characters of a path that are kept.
+const MAX_PATH: usize = 2048;
+
+/// A call of the API.
+#[derive(Debug, Clone)]
+pub struct ApiCall {
+    /// Who called; nobody for an enrolment by token.
+    pub actor: Option<Actor>,
+    /// The method.
+    pub method: String,
+    /// The path without the query.
+    pub path: String,
+    /// The SHA-256 of the whole body, in hex.
+    pub body_hash: String,
+    /// The status of the answer.
+    pub status: u16,
+    /// How long it took, in milliseconds.
+    pub latency_ms: u64,
+    /// The agent that sent a sign of life by it, if that is what it was.
+    pub heartbeat_of: Option<String>,
+}
+
+/// Calls that wait to be written.
+pub(crate) struct ApiTrail {
+    queue: Mutex<VecDeque<Waiting>>,
+    room: Arc<Semaphore>,
+    bell: Notify,
+    flushing: tokio::sync::Mutex<()>,
+    beats: Mutex<Beats>,
+}
+
+/// A row, and its place in the queue, which is free again when the row is written.
+struct Waiting {
+    event: AuditEvent,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+/// The agents that have a row for their heartbeats of this hour.
+#[derive(Default)]
+struct Beats {
+    hour: i64,
+    agents: HashSet<String>,
+}
+
+impl ApiTrail {
+    pub(crate) fn new(config: &AuditConfig) -> Self {
+        Self {
+            queue: Mutex::default(),
+            room: Arc::new(Semaphore::new(config.queue)),
+            bell: Notify::new(),
+            flushing: tokio::sync::Mutex::default(),
+            beats: Mutex::default(),
+        }
+    }
+
+    fn push(&self, event: AuditEvent, place: Option<OwnedSemaphorePermit>) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.push_back(Waiting {
+            event,
+            _place: place,
+        });
+        if queue.len() >= CHUNK {
+            self.bell.notify_one();
+        }
+    }
+
+    /// The rows that waited longest; they stay in the queue until they are written.
+    fn oldest(&self) -> Vec<AuditEvent> {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = queue.iter().take(CHUNK);
+        rows.map(|waiting| waiting.event.clone()).collect()
+    }
+
+    fn written(&self, count: usize) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.drain(..count);
+    }
+
+    /// Whether this is the first sign of life of an agent in this hour.
+    fn is_first_beat(&self, agent: &str, now: Timestamp) -> bool {
+        let hour = now.as_seconds().div_euclid(3600);
+        let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        if beats.hour != hour {
+            *beats = Beats {
+                hour,
+                agents: HashSet::new(),
+            };
+        }
+        beats.agents.insert(agent.to_owned())
+    }
+}
+
+impl Services {
+    /// Enters a call; waits while the queue is full.
+    pub async fn record_api_call(&self, call: ApiCall) {
+        if self.is_left_out(&call) {
+            return;
+        }
+        // The semaphore is never closed, so there is always a place in the end.
+        let place = Arc::clone(&self.audit.calls.room)
+            .acquire_owned()
+            .await
+            .ok();
+        let event = self.event_of(call);
+        self.audit.calls.push(event, place);
+    }
+
+    /// Enters a call whose caller is gone, so that nobody can wait; there are no more of them than requests in flight.
+    pub fn record_abandoned_api_call(&self, call: ApiCall) {
+        if !self.is_left_out(&call) {
+            let event = self.event_of(call);
+            self.audit.calls.push(event, None);
+        }
+    }
+
+    fn is_left_out(&self, call: &ApiCall) -> bool {
+        let accepted = (200..300).contains(&call.status);
+        match &call.heartbeat_of {
+            Some(agent) if accepted && self.config.audit.sample_heartbeats => {
+                !self.audit.calls.is_first_beat(agent, self.now())
+            }
+            _ => false,
+        }
+    }
+
+    fn event_of(&self, call: ApiCall) -> AuditEvent {
+        let now = self.now();
+        let (actor, actor_type) = match &call.actor {
+            Some(actor) => (actor.id().to_owned(), actor.actor_type()),
+            None => ("anonymous".to_owned(), ActorType::Anonymous),
+        };
+        AuditEvent {
+            id: AuditEventId::generate(now),
+            actor,
+            actor_type,
+            action: format!("api_{}", call.method.to_lowercase()),
+            resource_type: "api".to_owned(),
+            resource_id: cut(&call.path, MAX_RESOURCE),
+            details: json!({
+                "method": call.method,
+                "path": cut(&call.path, MAX_PATH),
+                "body_hash": call.body_hash,
+                "status": call.status,
+                "latency_ms": call.latency_ms,
+            }),
+            timestamp: now,
+            category: EventCategory::CertLifecycle,
+        }
+    }
+
+    /// Writes the calls that wait, as many as one transaction takes at a time; how many there were.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]; what was not written waits on.
+    pub async fn flush_api_trail(&self) -> Result<usize, Error> {
+        let _one = self.audit.calls.flushing.lock().await;
+        let mut count = 0;
+        loop {
+            let rows = self.audit.calls.oldest();
+            if rows.is_empty() {
+                return Ok(count);
+            }
+            self.write_calls(&rows).await?;
+            self.audit.calls.written(rows.len());
+            count += rows.len();
+        }
+    }
+
+    async fn write_calls(&self, rows: &[AuditEvent]) -> Result<(), Error> {
+        let written = transaction!(self.db, "record api calls", conn => {
+            audit_events::insert_all(conn, rows).await?;
+            Ok::<_, Error>(())
+        });
+        match written {
+            // The answer to an earlier commit was lost, and it had succeeded.
+            Err(error) if error.is_duplicate() => {
+                transaction!(self.db, "record api calls again", conn => {
+                    let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+                    let there = audit_events::existing(conn, &ids).await?;
+                    let absent: Vec<AuditEvent> =
+                        rows.iter().filter(|row| !there.iter().any(|id| id == row.id.as_str())).cloned().collect();
+                    audit_events::insert_all(conn, &absent).await?;
+                    Ok::<_, Error>(())
+                })
+            }
+            other => other,
+        }
+    }
+
+    /// Waits until so many calls wait that they should be written before their time.
+    pub async fn api_trail_is_long(&self) {
+        self.audit.calls.bell.notified().await;
+    }
+}
+
+/// The first characters of a text.
+fn cut(text: &str, characters: usize) -> String {
+    text.chars().take(characters).collect()
+}

@@ -1,0 +1,8 @@
+-- Never run automatically.
+DROP TRIGGER IF EXISTS note_unsealed ON audit_events;
+DROP FUNCTION IF EXISTS certctl_note_unsealed();
+DROP TABLE IF EXISTS audit_marks;
+DROP TABLE IF EXISTS audit_positions;
+DROP TABLE IF EXISTS audit_batches;
+DROP TABLE IF EXISTS audit_keys;
+DROP TABLE IF EXISTS audit_unsealed;
