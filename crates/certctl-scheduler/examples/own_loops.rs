@@ -69,5 +69,6 @@ fn intervals() -> Intervals {
         crl_generation: 60 * MINUTE,
         short_lived_expiry: Duration::from_secs(30),
         approval_expiry: MINUTE,
+        audit_chain_verify: 360 * MINUTE,
     }
 }
