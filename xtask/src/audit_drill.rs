@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::bench::{Profile, backends, built, measured};
+use crate::bench::{Profile, backends, built_as, measured};
 use crate::stack::database::Backend;
 use crate::step::step;
 
@@ -30,7 +30,7 @@ impl AuditDrill {
         } else {
             Profile::Release
         };
-        let program = step("build", || built("audit_drill", profile))?;
+        let program = step("build", || built_as("audit_drill", profile))?;
         let arguments = [self.seconds.to_string(), self.writers.to_string()];
         for backend in backends(self.database) {
             step(&format!("audit drill on {}", backend.name()), || {

@@ -1,6 +1,6 @@
 use anyhow::Result;
 
-use super::{Profile, backends, built, measured};
+use super::{backends, built, measured};
 use crate::stack::database::Backend;
 use crate::step::step;
 
@@ -20,7 +20,7 @@ pub(super) struct Drain {
 
 impl Drain {
     pub(super) fn run(self) -> Result<()> {
-        let program = step("build", || built("drain", Profile::Release))?;
+        let program = step("build", || built("drain"))?;
         for backend in backends(self.database) {
             step(&format!("drain on {}", backend.name()), || {
                 (0..self.runs).try_for_each(|run| {

@@ -76,8 +76,13 @@ pub(crate) enum Profile {
     Release,
 }
 
+/// Builds an example of the testkit, optimised, and says where it is.
+fn built(example: &str) -> Result<std::path::PathBuf> {
+    built_as(example, Profile::Release)
+}
+
 /// Builds an example of the testkit and says where it is.
-pub(crate) fn built(example: &str, profile: Profile) -> Result<std::path::PathBuf> {
+pub(crate) fn built_as(example: &str, profile: Profile) -> Result<std::path::PathBuf> {
     let output = cargo()
         .args(["build", "--locked"])
         .args((profile == Profile::Release).then_some("--release"))
