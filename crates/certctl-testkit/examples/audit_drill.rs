@@ -446,6 +446,7 @@ impl Base {
             clock,
             sealer: Some(sealer),
             issuers,
+            responder_keys: None,
             vault: Arc::new(vault.clone()),
             config: config(),
         }))

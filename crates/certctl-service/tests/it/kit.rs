@@ -81,6 +81,7 @@ pub(crate) fn forger(db: certctl_repository::Db, clock: &ManualClock, sealer: Se
         clock: Arc::new(clock.clone()),
         sealer: Some(Arc::new(sealer)),
         issuers: Arc::new(ScriptedCas::default()),
+        responder_keys: None,
         vault: Arc::new(MemoryVault::default()),
         config: config(),
     })
