@@ -53,6 +53,8 @@ pub(crate) async fn services(db: Db, folder: &str) -> anyhow::Result<Services> {
         clock,
         sealer: Some(sealer),
         issuers,
+        responder_keys: None,
+        vault: Arc::new(certctl_testkit::services::MemoryVault::default()),
         config: config(),
     });
     services.grant_configured_keys().await?;
