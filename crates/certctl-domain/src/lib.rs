@@ -15,6 +15,7 @@ pub mod network;
 pub mod notification;
 pub mod owner;
 pub mod page;
+pub mod policy_rule;
 pub mod ports;
 pub mod profile;
 pub mod renewal_policy;

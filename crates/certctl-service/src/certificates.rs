@@ -26,6 +26,7 @@ use crate::{
     Error, Services,
     error::Expect as _,
     jobs::call_off_waiting,
+    policies,
     services::{authorise, event, record},
 };
 
@@ -147,6 +148,7 @@ impl Services {
                 .or_conflict(|| format!("a certificate named {:?} or with this id exists", certificate.name))?;
             let details = json!({"common_name": certificate.common_name.as_str(), "issuer_id": certificate.issuer_id.as_str()});
             record(conn, event(actor, EventCategory::CertLifecycle, "certificate_created", ("certificate", certificate.id.as_str()), details, now)).await?;
+            policies::evaluate(conn, actor, std::slice::from_ref(&certificate.id), now).await?;
             Ok::<_, Error>(())
         })?;
         Ok(certificate)
@@ -181,6 +183,7 @@ impl Services {
                 certificates::replace_mappings(conn, id, &certificate.target_ids).await?;
             }
             record(conn, event(actor, EventCategory::CertLifecycle, "certificate_updated", ("certificate", id.as_str()), json!({}), now)).await?;
+            policies::evaluate(conn, actor, std::slice::from_ref(id), now).await?;
             Ok::<_, Error>(certificate)
         })
     }

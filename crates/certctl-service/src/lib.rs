@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod notifications;
 pub mod ocsp;
 pub mod owners;
+pub mod policies;
 pub mod profiles;
 pub mod renewal_policies;
 pub mod renewals;

@@ -28,6 +28,7 @@ use crate::{
     config::KeygenMode,
     engine::WAKE_CHANNEL,
     error::Expect as _,
+    policies,
     services::{authorise, event, record},
 };
 
@@ -89,6 +90,7 @@ impl Services {
             certctl_repository::notify(conn, WAKE_CHANNEL).await?;
             let details = json!({"job_id": triggered.job_id.as_str(), "force": force});
             record(conn, event(actor, EventCategory::CertLifecycle, "renewal_triggered", ("certificate", id.as_str()), details, now)).await?;
+            policies::evaluate(conn, actor, std::slice::from_ref(id), now).await?;
             Ok::<_, Error>((triggered, asked))
         });
         let (triggered, asked) = renewed?;
@@ -265,6 +267,7 @@ impl Services {
             warn_unoffered(&unoffered);
             renewals::mark_in_progress(conn, &ids, now).await?;
             audit_events::insert_all(conn, &events).await?;
+            policies::evaluate(conn, &system, &ids, now).await?;
             if !due.is_empty() {
                 certctl_repository::notify(conn, WAKE_CHANNEL).await?;
             }

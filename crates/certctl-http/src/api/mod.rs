@@ -17,6 +17,7 @@ pub(crate) mod metrics;
 pub(crate) mod notifications;
 pub(crate) mod owners;
 pub(crate) mod pki;
+pub(crate) mod policies;
 pub(crate) mod profiles;
 pub(crate) mod renewal_policies;
 pub(crate) mod stats;

@@ -27,6 +27,7 @@ pub(crate) fn all() -> Vec<Route> {
         api::jobs::routes(),
         api::teams::routes(),
         api::owners::routes(),
+        api::policies::routes(),
         api::agent_groups::routes(),
         api::renewal_policies::routes(),
         api::profiles::routes(),

@@ -36,7 +36,7 @@ use super::{Pass, ended, prepare, sign};
 use crate::{
     Error, Services,
     metrics::{RunEnd, observe_run},
-    notifications as told,
+    notifications as told, policies,
     renewals::{deployment, jitter, retry_interval, warn_unoffered},
     services::event,
 };
@@ -275,6 +275,8 @@ async fn store_together(
         events.extend(handed.iter().map(|id| handed_event(id, now)));
         audit_events::insert_all(conn, &events).await?;
         notifications::enqueue_all(conn, &notices(outcome, &held, &failures, &failed), now).await?;
+        let issued: Vec<CertificateId> = held.iter().map(|one| one.version.certificate_id.clone()).collect();
+        policies::evaluate(conn, &Actor::system(), &issued, now).await?;
         let pass = Pass { claimed: 0, completed: held.len(), failed: failed.len(), awaiting_csr: handed.len() };
         let held: HashSet<JobId> = held.into_iter().map(|one| one.job_id.clone()).collect();
         Ok::<_, Error>((pass, held, failed, unoffered))

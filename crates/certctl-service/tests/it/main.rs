@@ -24,6 +24,7 @@ mod maintenance;
 mod notifications;
 mod ocsp;
 mod owners;
+mod policies;
 mod profiles;
 mod refusals;
 mod refusals_complete;
