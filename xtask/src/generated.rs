@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::step::{cargo, root, spawn};
 
-/// Write the description of the API to openapi/openapi.json.
+/// Write the description of the API to openapi/openapi.json, and the page made from it to docs/reference/api.md.
 #[derive(clap::Args)]
 pub(crate) struct OpenApi {
     /// Write nothing; fail when the file is not what the code makes.
@@ -32,7 +32,8 @@ impl OpenApi {
     }
 
     pub(crate) fn run(&self) -> Result<()> {
-        OPENAPI.run(self.check)
+        OPENAPI.run(self.check)?;
+        REFERENCE.run(self.check)
     }
 }
 
@@ -58,6 +59,13 @@ const OPENAPI: Generated = Generated {
     package: "certctl-http",
     example: "openapi",
     path: "openapi/openapi.json",
+    subcommand: "openapi",
+};
+
+const REFERENCE: Generated = Generated {
+    package: "certctl-http",
+    example: "reference",
+    path: "docs/reference/api.md",
     subcommand: "openapi",
 };
 

@@ -22,7 +22,7 @@ pub use extract::{
     PathId, PathIds, QueryPairs,
 };
 pub use middleware::context::{Peer, RequestId};
-pub use openapi::openapi_document;
+pub use openapi::{api_reference, openapi_document};
 pub use page::Paged;
 pub use problem::ApiError;
 pub use routes::{Access, RateClass, Route, RouteBuilder, RouteInfo, matrix};

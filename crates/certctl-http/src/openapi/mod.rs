@@ -1,6 +1,8 @@
 //! The OpenAPI 3.1 document, read from the table of routes.
 
+mod examples;
 mod operation;
+mod reference;
 
 use schemars::{SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -9,6 +11,8 @@ use crate::{
     problem::{ErrorBody, GateErrorBody},
     routes::{self, Route},
 };
+
+pub use reference::api_reference;
 
 /// Describes all routes of certctl. Keys are sorted, so that the text is the same for every build.
 #[must_use]
@@ -87,9 +91,10 @@ fn shared_responses(generator: &mut SchemaGenerator) -> Value {
         json!({ "Retry-After": { "description": "Seconds.", "schema": { "type": "integer" } } });
     let refusals = operation::REFUSALS.iter().map(|refusal| {
         let schema = if refusal.is_gate { &gate } else { &main };
+        let example = refusal.example();
         let mut response = json!({
             "description": refusal.description,
-            "content": { "application/json": { "schema": schema } },
+            "content": { "application/json": { "schema": schema, "example": example } },
         });
         if refusal.is_retryable {
             response["headers"] = again.clone();

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Schemas;
+use super::{Schemas, examples};
 use crate::routes::{Access, RateClass, RouteInfo, Wire};
 
 /// A refusal that routes share.
@@ -33,6 +33,15 @@ impl Refusal {
             is_gate: true,
             is_retryable: false,
         }
+    }
+
+    /// A body with which it comes.
+    pub(super) fn example(&self) -> Value {
+        let reason = http::StatusCode::from_u16(self.status)
+            .ok()
+            .and_then(|status| status.canonical_reason())
+            .unwrap_or(self.name);
+        examples::refusal(self.status, reason, self.description, self.is_gate)
     }
 
     const fn retryable(mut self) -> Self {
@@ -114,10 +123,13 @@ pub(super) fn describe(route: &RouteInfo, schemas: &mut Schemas) -> Value {
         operation["parameters"] = Value::Array(parameters);
     }
     if let Some(body) = &route.wire.request {
-        let content = match body.schema {
+        let mut content = match body.schema {
             Some(schema) => json!({ "schema": schema(&mut schemas.requests) }),
             None => json!({}),
         };
+        if let Some(example) = examples::request(route.operation_id) {
+            content["example"] = example.clone();
+        }
         operation["requestBody"] =
             json!({ "required": body.required, "content": { body.content_type: content } });
     }

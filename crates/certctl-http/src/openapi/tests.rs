@@ -138,3 +138,40 @@ fn every_refusal_that_a_route_declares_is_described() {
         }
     }
 }
+
+/// An example is a promise: its operation is there, takes JSON, and knows its fields.
+#[test]
+fn every_body_has_an_example_that_fits() {
+    let document = super::openapi_document();
+    let mut wanted = std::collections::BTreeSet::new();
+    for operation in document["paths"]
+        .as_object()
+        .unwrap()
+        .values()
+        .flat_map(|path| path.as_object().unwrap().values())
+    {
+        let media = &operation["requestBody"]["content"]["application/json"];
+        let Some(path) = media["schema"]["$ref"].as_str() else {
+            continue;
+        };
+        let name = operation["operationId"].as_str().unwrap();
+        wanted.insert(name);
+        let schema = document.pointer(path.trim_start_matches('#')).unwrap();
+        let example = media["example"]
+            .as_object()
+            .unwrap_or_else(|| panic!("{name} has no example"));
+        for field in example.keys() {
+            assert!(schema["properties"].get(field).is_some(), "{name}: {field}");
+        }
+        for field in schema["required"].as_array().into_iter().flatten() {
+            assert!(
+                example.contains_key(field.as_str().unwrap()),
+                "{name} lacks {field}"
+            );
+        }
+    }
+    let extra: Vec<_> = super::examples::operations()
+        .filter(|name| !wanted.contains(name))
+        .collect();
+    assert!(extra.is_empty(), "examples of no operation: {extra:?}");
+}

@@ -22,6 +22,49 @@ fn the_committed_document_is_the_one_the_code_makes() {
     );
 }
 
+/// The routes as the contract has them, which nobody derives from the code.
+#[test]
+fn the_document_has_the_routes_of_the_contract_and_no_other() {
+    let document = openapi_document();
+    let served: BTreeSet<String> = document["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .flat_map(|(path, methods)| {
+            let path = path
+                .split('/')
+                .map(|part| if part.starts_with('{') { "{}" } else { part });
+            let path = path.collect::<Vec<_>>().join("/");
+            let methods = methods.as_object().unwrap().keys();
+            methods
+                .map(move |method| format!("{} {path}", method.to_uppercase()))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    let wanted: BTreeSet<String> = include_str!("contract_routes.txt")
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect();
+    let missing: Vec<_> = wanted.difference(&served).collect();
+    let undeclared: Vec<_> = served.difference(&wanted).collect();
+    assert!(
+        missing.is_empty() && undeclared.is_empty(),
+        "missing: {missing:#?}\nundeclared: {undeclared:#?}"
+    );
+    eprintln!("{} routes", served.len());
+}
+
+#[test]
+fn the_reference_page_is_the_one_the_code_makes() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/api.md");
+    let text = fs::read_to_string(&path).expect("the page is in the repository");
+    assert!(
+        text.trim_end() == certctl_http::api_reference().trim_end(),
+        "api.md is out of date; run `cargo xtask openapi`"
+    );
+}
+
 #[test]
 fn every_route_is_one_operation_with_its_own_name() {
     let document = openapi_document();

@@ -1,0 +1,5 @@
+//! Prints the reference page of the API: `cargo run -p certctl-http --example reference`.
+
+fn main() {
+    print!("{}", certctl_http::api_reference());
+}
