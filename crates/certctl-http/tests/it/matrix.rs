@@ -162,6 +162,9 @@ pub(crate) fn least(path: &str) -> Value {
             json!({"target_id": "tgt-web", "expected_fingerprint": fingerprint, "actual_fingerprint": fingerprint, "verified": true})
         }
         Some("status") => json!({"status": "Completed"}),
+        _ if path.contains("/policies/") => {
+            json!({"name": "x", "type": "RenewalLeadTime", "config": {}})
+        }
         _ => {
             json!({"name": "x", "type": "NGINX", "email": "x@example.test", "team_id": "t-platform", "agent_id": "ag-web",
                 "role_id": "r-none", "permission": "cert.read", "token": "x", "actor_name": "first"})
