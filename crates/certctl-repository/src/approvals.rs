@@ -110,7 +110,7 @@ impl From<&Approval> for NewRow {
             decided_by: approval.decided_by.clone(),
             decided_at: approval.decided_at.map(At),
             decision_note: approval.decision_note.clone(),
-            metadata: (!metadata.is_empty()).then(|| Json(Value::Object(metadata))),
+            metadata: (!metadata.is_empty()).then_some(Json(Value::Object(metadata))),
             payload: approval.payload.clone().map(Json),
             created_at: At(approval.created_at),
             updated_at: At(approval.updated_at),

@@ -172,7 +172,7 @@ impl Services {
                 Ok(Made::Elsewhere | Made::NotDue) | Err(Error::NotSupported(_)) => {}
                 Err(error) => {
                     tracing::error!(issuer.id = %id, error = %certctl_telemetry::ErrorChain(&error),
-                    "the revocation list of an issuer could not be made")
+                    "the revocation list of an issuer could not be made");
                 }
             }
         }

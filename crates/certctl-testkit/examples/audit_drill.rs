@@ -51,8 +51,8 @@ async fn main() -> anyhow::Result<()> {
     let (mut without, mut with) = (Rate::default(), Rate::default());
     // Turn by turn, so that a machine that grows slower does so for both.
     for round in 0..2 {
-        without.add(write(&bare, writers, half, round).await?);
-        with.add(write_under_seal(&sealed, &services, writers, half, round).await?);
+        without.add(&write(&bare, writers, half, round).await?);
+        with.add(&write_under_seal(&sealed, &services, writers, half, round).await?);
     }
     services.seal_audit_log().await?;
     let started = Instant::now();
@@ -101,7 +101,7 @@ struct Rate {
 }
 
 impl Rate {
-    fn add(&mut self, other: Self) {
+    fn add(&mut self, other: &Self) {
         self.writes += other.writes;
         self.took += other.took;
     }

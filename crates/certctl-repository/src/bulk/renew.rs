@@ -65,7 +65,7 @@ struct Row {
 
 impl From<Vec<Row>> for Renewed {
     fn from(rows: Vec<Row>) -> Self {
-        let first = rows.iter().next();
+        let first = rows.as_slice().first();
         let (matched, enqueued, awaiting_approval) =
             first.map_or((0, 0, 0), |row| (row.matched, row.enqueued, row.awaiting));
         let jobs = rows

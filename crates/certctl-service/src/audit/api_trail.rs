@@ -125,14 +125,14 @@ impl Services {
             .acquire_owned()
             .await
             .ok();
-        let event = self.event_of(call);
+        let event = self.event_of(&call);
         self.audit.calls.push(event, place);
     }
 
     /// Enters a call whose caller is gone, so that nobody can wait; there are no more of them than requests in flight.
     pub fn record_abandoned_api_call(&self, call: ApiCall) {
         if !self.is_left_out(&call) {
-            let event = self.event_of(call);
+            let event = self.event_of(&call);
             self.audit.calls.push(event, None);
         }
     }
@@ -147,7 +147,7 @@ impl Services {
         }
     }
 
-    fn event_of(&self, call: ApiCall) -> AuditEvent {
+    fn event_of(&self, call: &ApiCall) -> AuditEvent {
         let now = self.now();
         let (actor, actor_type) = match &call.actor {
             Some(actor) => (actor.id().to_owned(), actor.actor_type()),

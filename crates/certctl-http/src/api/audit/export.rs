@@ -40,7 +40,6 @@ pub(super) fn routes() -> Vec<Route> {
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "AuditExportFormat")]
-#[expect(dead_code, reason = "described here, read by name")]
 enum Format {
     /// Events by when they happened, newest first.
     Events,

@@ -42,7 +42,6 @@ pub(crate) fn routes() -> Vec<Route> {
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "AuditCategory")]
-#[expect(dead_code, reason = "described here, read by the domain")]
 enum Category {
     /// Certificates, jobs, agents and what they touch.
     CertLifecycle,

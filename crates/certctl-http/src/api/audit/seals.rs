@@ -53,7 +53,6 @@ pub(super) fn routes() -> Vec<Route> {
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "AuditVerifyFrom")]
-#[expect(dead_code, reason = "described here, read by name")]
 enum Beginning {
     /// At the first row.
     Start,
