@@ -10,6 +10,7 @@ use certctl_domain::{
 use certctl_service::{
     AuditFilter, CertificateFilter, CertificateOrder, JobFilter,
     agents::{AgentInput, Registrar},
+    audit::{ExportRange, VerifyFrom},
     certificates::CertificateInput,
     grants::{GrantInput, ScopeInput},
     issuers::IssuerInput,
@@ -33,6 +34,7 @@ db_tests! {
         let world = World::new(db).await;
         let (s, nobody, page) = (&world.services, &Actor::anonymous(), PageRequest::default());
         let (certificate, agent) = (&world.ids.certificate, &world.ids.agent);
+        let range = ExportRange { from: world.now(), to: world.now(), category: None, limit: 1 };
         let (job, audit) = (&JobId::from_stored("job-1".into()), &AuditEventId::from_stored("ae-1".into()));
         let (team, owner) = (&TeamId::from_stored("t-platform".into()), &OwnerId::from_stored("o-alice".into()));
         let (policy, profile) = (&RenewalPolicyId::from_stored("rp-standard".into()), &ProfileId::from_stored("prof-standard-tls".into()));
@@ -67,6 +69,13 @@ db_tests! {
             ("verification.read", outcome(s.get_verification(nobody, job).await)),
             ("audit.read", outcome(s.list_audit_events(nobody, &AuditFilter::default(), page).await)),
             ("audit.read", outcome(s.get_audit_event(nobody, audit).await)),
+            ("audit.read", outcome(s.list_audit_heads(nobody, page).await)),
+            ("audit.read", outcome(s.list_audit_keys(nobody).await)),
+            ("audit.read", outcome(s.prove_audit_event(nobody, audit).await)),
+            ("audit.read", outcome(s.verify_audit_log(nobody, VerifyFrom::Start, None).await)),
+            ("audit.export", outcome(s.export_audit(nobody, range.clone()).await)),
+            ("audit.export", outcome(s.export_sealed_audit(nobody, range).await)),
+            ("auth.key.rotate", outcome(s.rotate_audit_key(nobody).await)),
             ("metrics.read", outcome(s.counts(nobody).await)),
             ("team.read", outcome(s.list_teams(nobody, page).await)),
             ("team.read", outcome(s.get_team(nobody, team).await)),
