@@ -26,7 +26,11 @@ pub(crate) fn all(root: &Path) -> Result<Vec<PathBuf>> {
         {
             let entry = entry?;
             let kind = entry.file_type()?;
-            if kind.is_dir() && !SKIPPED.iter().any(|name| entry.file_name() == *name) {
+            // In a linked work tree `.git` is a file.
+            if SKIPPED.iter().any(|name| entry.file_name() == *name) {
+                continue;
+            }
+            if kind.is_dir() {
                 folders.push(entry.path());
             } else if kind.is_file() {
                 files.push(entry.path().strip_prefix(root)?.to_path_buf());

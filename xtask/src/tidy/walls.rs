@@ -24,7 +24,8 @@ const WALLS: [Wall; 6] = [
     },
     Wall {
         families: &["hyper", "axum", "tower"],
-        only: &["certctl-http"],
+        // The testkit's benches ask the router without a socket, to measure it alone.
+        only: &["certctl-http", "certctl-testkit"],
         in_tests: false,
     },
     Wall {

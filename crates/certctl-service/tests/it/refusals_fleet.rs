@@ -2,13 +2,16 @@
 
 use certctl_domain::{
     access::Actor,
-    id::{AgentGroupId, NotificationId},
+    id::{AgentGroupId, ApprovalId, JobId, NotificationId, PolicyRuleId},
     page::PageRequest,
+    secret::Secret,
 };
 use certctl_service::{
-    NotificationFilter,
+    ApprovalFilter, NotificationFilter,
     agent_groups::AgentGroupInput,
+    approvals::Verdict,
     bulk::{BulkCriteria, ReassignInput},
+    policies::PolicyRuleInput,
     stats::Days,
 };
 use certctl_testkit::{TestDb, db_tests};
@@ -35,7 +38,21 @@ db_tests! {
         let group_id = &AgentGroupId::from_stored("ag-linux".into());
         let notification = &NotificationId::from_stored("notif-1".into());
         let all = &BulkCriteria::default();
+        let (approval, job) = (&ApprovalId::from_stored("ar-1".into()), &JobId::from_stored("job-1".into()));
+        let rule = &PolicyRuleId::from_stored("pr-require-owner".into());
         let answers = [
+            ("cert.read", outcome(s.export_pkcs12(nobody, &world.ids.certificate, &Secret::new("")).await)),
+            ("crl.admin", outcome(s.crl_overview(nobody).await)),
+            ("approval.read", outcome(s.list_approvals(nobody, &ApprovalFilter::default(), page).await)),
+            ("approval.read", outcome(s.get_approval(nobody, approval).await)),
+            ("approval.approve", outcome(s.decide_approval(nobody, approval, Verdict::Approve, None).await)),
+            ("approval.reject", outcome(s.decide_job(nobody, job, Verdict::Reject, None).await)),
+            ("policy.read", outcome(s.list_policies(nobody, page).await)),
+            ("policy.read", outcome(s.get_policy(nobody, rule).await)),
+            ("policy.edit", outcome(s.create_policy(nobody, PolicyRuleInput::default()).await)),
+            ("policy.edit", outcome(s.update_policy(nobody, rule, PolicyRuleInput::default()).await)),
+            ("policy.delete", outcome(s.delete_policy(nobody, rule).await)),
+            ("policy.read", outcome(s.list_violations(nobody, rule, page).await)),
             ("cert.issue", outcome(s.bulk_renew(nobody, all).await)),
             ("cert.bulk_revoke", outcome(s.bulk_revoke(nobody, all, "", None).await)),
             ("cert.edit", outcome(s.bulk_reassign(nobody, &ReassignInput::default()).await)),

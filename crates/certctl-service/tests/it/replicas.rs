@@ -115,11 +115,11 @@ mod postgres {
         });
     }
 
-    /// Waits until the other replica listens; what is said before is lost, as it is in a server that starts.
+    /// Waits until the other replica listens on its last channel; what is said before is lost, as it is in a server that starts.
     async fn until_heard(world: &World, other: &certctl_service::Services) {
         let listening = async {
             let sql = "SELECT CAST(count(*) AS text) AS value FROM pg_stat_activity \
-                WHERE datname = current_database() AND query LIKE 'LISTEN%certctl_access%'";
+                WHERE datname = current_database() AND query LIKE 'LISTEN%certctl_revocations%'";
             while world.db.text(sql).await != "1" {
                 tokio::task::yield_now().await;
             }

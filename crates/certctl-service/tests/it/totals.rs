@@ -9,8 +9,12 @@ use certctl_testkit::{TestDb, db_tests, services::config};
 use crate::support::{World, process, server_keys};
 
 const HOUR: Duration = Duration::from_secs(3600);
+/// Longer than an answer of the metrics is kept.
+const SECOND: Duration = Duration::from_secs(1);
 
+/// What is counted; an answer is kept for a second.
 async fn totals(world: &World) -> (i64, i64) {
+    world.clock.advance(2 * SECOND);
     let counts = world.services.counts(&world.admin).await.unwrap();
     (counts.jobs_completed, counts.jobs_failed)
 }
