@@ -1,9 +1,9 @@
 //! What CRLs and OCSP have in common: whose status is asked for, who signs, and whether what is cached still holds.
 //!
 //! Every transaction that revokes something raises the version of its issuer. What is cached carries the version it was made at; a
-//! replica reads the versions of all issuers, a handful of small rows, when its knowledge of them is older than [`FRESH`] or when it
+//! replica reads the versions of all issuers, a handful of small rows, when its knowledge of them is older than `FRESH` or when it
 //! was told that there is news: by its own use cases at once, by other replicas over NOTIFY. So a cached answer costs no query of
-//! its own, a revocation is seen everywhere within [`FRESH`] even when a word gets lost, and a replica that has lost the database
+//! its own, a revocation is seen everywhere within `FRESH` even when a word gets lost, and a replica that has lost the database
 //! stops answering from what it remembers rather than vouching for it.
 
 use std::{

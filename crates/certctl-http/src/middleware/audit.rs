@@ -104,7 +104,7 @@ impl Drop for Entry {
             NOBODY_ANSWERED
         };
         if let Some(call) = self.take(status) {
-            self.services.record_abandoned_api_call(call);
+            self.services.record_abandoned_api_call(&call);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Who asks: keys, grants, and what is remembered of both.
 //!
 //! A key is looked up by its SHA-256: first among those of the configuration, then among agents' and stored ones. What was found
-//! is kept ([`cache`]), so that a request costs no query.
+//! is kept (`cache`), so that a request costs no query.
 
 pub(crate) mod cache;
 mod uses;

@@ -130,9 +130,9 @@ impl Services {
     }
 
     /// Enters a call whose caller is gone, so that nobody can wait; there are no more of them than requests in flight.
-    pub fn record_abandoned_api_call(&self, call: ApiCall) {
-        if !self.is_left_out(&call) {
-            let event = self.event_of(&call);
+    pub fn record_abandoned_api_call(&self, call: &ApiCall) {
+        if !self.is_left_out(call) {
+            let event = self.event_of(call);
             self.audit.calls.push(event, None);
         }
     }

@@ -1,7 +1,7 @@
 //! How often something may be done: sliding windows for single sites, token buckets for everything (operations §4).
 //!
 //! Both count in memory, or, when the database is PostgreSQL, for all replicas together without a query for each request:
-//! [`shared`] says how windows do it, [`buckets`] how buckets do.
+//! `shared` says how windows do it, `buckets` how buckets do.
 
 mod buckets;
 mod ledger;

@@ -3,7 +3,7 @@
 //!
 //! Times are relative to the load. Nothing happens to it by itself for a day: no renewal falls due, no failed job has another
 //! attempt, the one that runs has no lease that could run out, and the agents, which are nobody, are never found silent
-//! ([`NOBODY`]).
+//! (`NOBODY`).
 
 mod certificates;
 mod fleet;
