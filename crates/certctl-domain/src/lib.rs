@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod access;
+pub mod acme;
 pub mod agent;
 pub mod agent_group;
 pub mod approval;

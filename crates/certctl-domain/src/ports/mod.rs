@@ -1,5 +1,6 @@
 //! What the services need of the outside world, as traits that `certctl-boot` plugs implementations into.
 
+pub mod challenge;
 pub mod issuer;
 pub mod vault;
 
