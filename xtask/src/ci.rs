@@ -4,7 +4,9 @@ use anyhow::Result;
 
 use crate::demo::Demo;
 use crate::generated::{OpenApi, SettingsDoc};
+use crate::pkilint::Pkilint;
 use crate::stack::database::Backend;
+use crate::status_drill::StatusDrill;
 use crate::step::{cargo, run, step};
 use crate::test::Test;
 use crate::tidy::Tidy;
@@ -40,7 +42,8 @@ impl Ci {
                     Demo::to_the_end(database).run()
                 })?;
             }
-            Ok(())
+            step("pkilint", || Pkilint::short().run())?;
+            step("status drill", || StatusDrill::everywhere().run())
         })
     }
 }

@@ -12,6 +12,7 @@ mod kill_drill;
 mod pkilint;
 mod schemathesis;
 mod stack;
+mod status_drill;
 mod step;
 mod test;
 mod tidy;
@@ -36,6 +37,7 @@ enum Xtask {
     Pkilint(pkilint::Pkilint),
     Schemathesis(schemathesis::Schemathesis),
     SettingsDoc(generated::SettingsDoc),
+    StatusDrill(status_drill::StatusDrill),
     Test(test::Test),
     Tidy(tidy::Tidy),
 }
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Xtask::Pkilint(pkilint) => pkilint.run(),
         Xtask::Schemathesis(schemathesis) => schemathesis.run(),
         Xtask::SettingsDoc(settings) => settings.run(),
+        Xtask::StatusDrill(drill) => drill.run(),
         Xtask::Test(test) => test.run(),
         Xtask::Tidy(tidy) => tidy.run(),
     };

@@ -115,7 +115,7 @@ const CERTIFICATE: &str = "tls/site.pem";
 const KEY: &str = "tls/site.key";
 
 /// The command without its quotes, which a target's commands may not have: they are run without a shell.
-fn unquoted(command: &str) -> Result<String> {
+pub(crate) fn unquoted(command: &str) -> Result<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || " /._-'".contains(c);
     if !command.chars().all(plain) || command.contains("''") || command.contains(r"'\''") {
         bail!("the folder for temporary files needs quoting: {command}");
