@@ -18,6 +18,7 @@ use crate::{
     db::dialect,
     schema::agents,
     seed::demo::NOBODY,
+    totals::{self, Counted},
     types::{At, UtcTimestamp, at, time},
 };
 
@@ -160,25 +161,20 @@ pub async fn find_many(conn: &mut Conn, ids: &[AgentId]) -> Result<Vec<Agent>, E
 /// # Errors
 /// What the database says.
 pub async fn list(conn: &mut Conn, retired: bool, page: PageRequest) -> Result<Page<Agent>, Error> {
-    macro_rules! query {
-        () => {{
-            let query = agents::table.into_boxed();
-            if retired {
-                query.filter(agents::retired_at.is_not_null())
-            } else {
-                query.filter(agents::retired_at.is_null())
-            }
-        }};
-    }
     let rows: Vec<AgentRow> = on_conn!(conn, c => {
-        let query = query!().select(AgentRow::as_select()).limit(page.limit()).offset(page.offset());
+        let query = agents::table.select(AgentRow::as_select()).limit(page.limit()).offset(page.offset());
         if retired {
-            query.order((agents::retired_at.desc(), agents::id)).load(c).await
+            query.filter(agents::retired_at.is_not_null()).order((agents::retired_at.desc(), agents::id)).load(c).await
         } else {
-            query.order((agents::registered_at.desc(), agents::id)).load(c).await
+            query.filter(agents::retired_at.is_null()).order((agents::registered_at.desc(), agents::id)).load(c).await
         }
     })?;
-    let total: i64 = on_conn!(conn, c => query!().count().get_result(c).await)?;
+    let counted = if retired {
+        Counted::RetiredAgents
+    } else {
+        Counted::Agents
+    };
+    let total = totals::of(conn, counted).await?;
     let rows = rows
         .into_iter()
         .map(TryInto::try_into)

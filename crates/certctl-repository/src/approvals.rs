@@ -154,7 +154,7 @@ pub async fn pending_of_job(conn: &mut Conn, job: &JobId) -> Result<Option<Appro
 }
 
 /// What to list.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct ApprovalFilter {
     /// In this state.
     pub state: Option<ApprovalState>,
@@ -190,6 +190,21 @@ pub async fn list(
     filter: &ApprovalFilter,
     page: PageRequest,
 ) -> Result<Page<Approval>, Error> {
+    Ok(Page {
+        rows: list_page(conn, filter, page).await?,
+        total: count(conn, filter).await?,
+    })
+}
+
+/// Reads the rows of one page, newest first.
+///
+/// # Errors
+/// What the database says.
+pub async fn list_page(
+    conn: &mut Conn,
+    filter: &ApprovalFilter,
+    page: PageRequest,
+) -> Result<Vec<Approval>, Error> {
     use issuance_approval_requests as a;
     let rows: Vec<ApprovalRow> = on_conn!(conn, c => filtered!(filter)
         .select(ApprovalRow::as_select())
@@ -198,12 +213,15 @@ pub async fn list(
         .offset(page.offset())
         .load(c)
         .await)?;
-    let total: i64 = on_conn!(conn, c => filtered!(filter).count().get_result(c).await)?;
-    let rows = rows
-        .into_iter()
-        .map(TryInto::try_into)
-        .collect::<Result<_, Error>>()?;
-    Ok(Page { rows, total })
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// Counts all matches.
+///
+/// # Errors
+/// What the database says.
+pub async fn count(conn: &mut Conn, filter: &ApprovalFilter) -> Result<i64, Error> {
+    Ok(on_conn!(conn, c => filtered!(filter).count().get_result(c).await)?)
 }
 
 /// How requests end.

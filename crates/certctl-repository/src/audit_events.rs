@@ -8,7 +8,7 @@ use certctl_domain::{
     text_enum::UnknownValue,
     time::Timestamp,
 };
-use diesel::prelude::*;
+use diesel::{prelude::*, sql_types::BigInt};
 use diesel_async::RunQueryDsl;
 
 use crate::{
@@ -88,7 +88,7 @@ pub async fn existing(conn: &mut Conn, ids: &[&str]) -> Result<Vec<String>, Erro
 }
 
 /// What to list.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct AuditFilter {
     /// Only this part of the program.
     pub category: Option<EventCategory>,
@@ -96,6 +96,14 @@ pub struct AuditFilter {
     pub since: Option<Timestamp>,
     /// Not after.
     pub until: Option<Timestamp>,
+}
+
+impl AuditFilter {
+    /// Whether it leaves nothing out.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 macro_rules! filtered {
@@ -123,6 +131,21 @@ pub async fn list(
     filter: &AuditFilter,
     page: PageRequest,
 ) -> Result<Page<AuditEvent>, Error> {
+    Ok(Page {
+        rows: list_page(conn, filter, page).await?,
+        total: count(conn, filter).await?,
+    })
+}
+
+/// Reads the rows of one page, newest first.
+///
+/// # Errors
+/// What the database says.
+pub async fn list_page(
+    conn: &mut Conn,
+    filter: &AuditFilter,
+    page: PageRequest,
+) -> Result<Vec<AuditEvent>, Error> {
     let rows: Vec<AuditEventRow> = on_conn!(conn, c => filtered!(filter)
         .select(AuditEventRow::as_select())
         .order((audit_events::timestamp.desc(), audit_events::id.desc()))
@@ -130,12 +153,26 @@ pub async fn list(
         .offset(page.offset())
         .load(c)
         .await)?;
-    let total: i64 = on_conn!(conn, c => filtered!(filter).count().get_result(c).await)?;
-    let rows = rows
-        .into_iter()
-        .map(TryInto::try_into)
-        .collect::<Result<_, Error>>()?;
-    Ok(Page { rows, total })
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// Counts all matches. Of all events together nothing is counted but those of the last second or so: each is sealed, and positions
+/// have no gaps, or waits to be, and never both.
+///
+/// # Errors
+/// What the database says.
+pub async fn count(conn: &mut Conn, filter: &AuditFilter) -> Result<i64, Error> {
+    #[derive(QueryableByName)]
+    struct Total {
+        #[diesel(sql_type = BigInt)]
+        total: i64,
+    }
+    const ALL: &str = "SELECT COALESCE((SELECT max(seq) + 1 FROM audit_positions), 0) + (SELECT count(*) FROM audit_unsealed) AS total";
+    if !filter.is_everything() {
+        return Ok(on_conn!(conn, c => filtered!(filter).count().get_result(c).await)?);
+    }
+    let row: Total = on_conn!(conn, c => diesel::sql_query(ALL).get_result(c).await)?;
+    Ok(row.total)
 }
 
 /// Reads the next events, newest first, that come after a place in that order; the walk of an export, in pages that cost the

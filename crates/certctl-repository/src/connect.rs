@@ -80,7 +80,7 @@ pub(crate) fn sqlite_pools(
 ) -> Result<(Pool<SqliteConn>, Pool<SqliteConn>), Error> {
     let path = prepared_sqlite_path(options.url.expose())
         .map_err(|error| Error::Unavailable(Box::new(error)))?;
-    // Two cores serve no more than a few readers; each costs a page cache of up to 2 MB.
+    // Two cores serve no more than a few readers; each costs a page cache of up to 8 MB.
     let readers = sqlite_pool(&path, options, options.max_connections.clamp(1, 8))?;
     Ok((readers, sqlite_pool(&path, options, 1)?))
 }
@@ -117,12 +117,15 @@ pub(crate) fn open_sqlite(url: &str) -> Result<SqliteConnection, ConnectionError
     conn.batch_execute(&format!("PRAGMA busy_timeout = {millis}"))
         .map_err(setup)?;
     enter_wal(&mut conn).map_err(setup)?;
-    conn.batch_execute(
-        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192;",
-    )
+    conn.batch_execute(&format!(
+        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -{CACHE_KIB};"
+    ))
     .map_err(setup)?;
     Ok(conn)
 }
+
+/// Memory for pages of each connection to SQLite, in KiB.
+pub(crate) const CACHE_KIB: u32 = 8192;
 
 /// How long whoever meets a lock of SQLite waits.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -2,9 +2,17 @@
 
 /// Generates `insert`, `find`, `list`, `update` and `delete` for a table whose key is `id`.
 ///
-/// The row type converts from `&Entity` and into `Entity`; `$order` is the order of the list and must be total.
+/// The row type converts from `&Entity` and into `Entity`; `$order` is the order of the list and must be total. The total is counted,
+/// or for a table that grows with the fleet, `kept` as one of [`crate::totals::Counted`].
 macro_rules! crud {
     ($table:ident, $row:ty, $entity:ty, $id:ty, order $($order:expr),+) => {
+        crud!(@all $table, $row, $entity, $id, ($($order),+),
+            conn => on_conn!(conn, c => $table::table.count().get_result(c).await)?);
+    };
+    ($table:ident, $row:ty, $entity:ty, $id:ty, kept $counted:expr, order $($order:expr),+) => {
+        crud!(@all $table, $row, $entity, $id, ($($order),+), conn => $crate::totals::of(conn, $counted).await?);
+    };
+    (@all $table:ident, $row:ty, $entity:ty, $id:ty, ($($order:expr),+), $total_conn:ident => $total:expr) => {
         /// Inserts a row.
         ///
         /// # Errors
@@ -29,15 +37,15 @@ macro_rules! crud {
         ///
         /// # Errors
         /// What the database says.
-        pub async fn list(conn: &mut Conn, page: PageRequest) -> Result<Page<$entity>, Error> {
-            let rows: Vec<$row> = on_conn!(conn, c => $table::table
+        pub async fn list($total_conn: &mut Conn, page: PageRequest) -> Result<Page<$entity>, Error> {
+            let rows: Vec<$row> = on_conn!($total_conn, c => $table::table
                 .select(<$row>::as_select())
                 .order(($($order,)+))
                 .limit(page.limit())
                 .offset(page.offset())
                 .load(c)
                 .await)?;
-            let total: i64 = on_conn!(conn, c => $table::table.count().get_result(c).await)?;
+            let total: i64 = $total;
             let rows = rows.into_iter().map(TryInto::try_into).collect::<Result<_, Error>>()?;
             Ok(Page { rows, total })
         }

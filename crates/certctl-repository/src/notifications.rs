@@ -20,6 +20,7 @@ use crate::{
     db::dialect,
     jobs::complete::{Batch, moment},
     schema::notification_events,
+    totals::{self, Counted},
     types::{At, JsonDoc, UtcTimestamp, time},
 };
 
@@ -97,11 +98,13 @@ pub async fn enqueue_revocations(
     now: Timestamp,
 ) -> Result<usize, Error> {
     // The full stop is the next character after the dash: together they are a range of the primary key.
-    const SQL: &str = "WITH revoked AS (SELECT DISTINCT r.certificate_id AS id FROM certificate_revocations r WHERE r.id > $1 || '-' AND r.id < $1 || '.') \
-        INSERT INTO notification_events (id, type, certificate_id, channel, recipient, message, status, dedupe_key, created_at) \
-        SELECT $2 || '-' || row_number() OVER (), 'Revocation', c.id, 'Email', COALESCE(NULLIF(o.email, ''), o.id), \
+    // Numbered in that order with as many digits each, so that ids and certificates come in the order of their indexes. A certificate
+    // that stands there with several versions is told of once, by its key.
+    const SQL: &str = "INSERT INTO notification_events (id, type, certificate_id, channel, recipient, message, status, dedupe_key, created_at) \
+        SELECT $2 || '-' || (1000000000 + row_number() OVER (ORDER BY r.id)), 'Revocation', c.id, 'Email', COALESCE(NULLIF(o.email, ''), o.id), \
             'Certificate ' || c.name || ' was revoked (' || $3 || ')', 'pending', 'revoked:' || c.id, $4 \
-        FROM revoked JOIN managed_certificates c ON c.id = revoked.id JOIN owners o ON o.id = c.owner_id WHERE true \
+        FROM certificate_revocations r JOIN managed_certificates c ON c.id = r.certificate_id JOIN owners o ON o.id = c.owner_id \
+        WHERE r.id > $1 || '-' AND r.id < $1 || '.' \
         ON CONFLICT (dedupe_key) DO NOTHING";
     let sql = dialect(conn, SQL);
     Ok(on_conn!(conn, c => diesel::sql_query(sql)
@@ -114,7 +117,7 @@ pub async fn enqueue_revocations(
 }
 
 /// What to list.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct NotificationFilter {
     /// Only in this state.
     pub status: Option<NotificationStatus>,
@@ -165,6 +168,31 @@ impl TryFrom<NotificationRow> for Notification {
     }
 }
 
+impl NotificationFilter {
+    /// Whether it leaves nothing out.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+macro_rules! filtered {
+    ($filter:expr) => {{
+        use notification_events as n;
+        let mut query = n::table.into_boxed();
+        if let Some(status) = $filter.status {
+            query = query.filter(n::status.eq(status.as_str()));
+        }
+        if let Some(kind) = $filter.kind {
+            query = query.filter(n::kind.eq(kind.as_str()));
+        }
+        if let Some(channel) = $filter.channel {
+            query = query.filter(n::channel.eq(channel.as_str()));
+        }
+        query
+    }};
+}
+
 /// Reads one page, last sent first and what is not sent at the end, with the count of all matches.
 ///
 /// # Errors
@@ -174,37 +202,42 @@ pub async fn list(
     filter: NotificationFilter,
     page: PageRequest,
 ) -> Result<Page<Notification>, Error> {
-    use notification_events as n;
-    macro_rules! query {
-        () => {{
-            let mut query = n::table.into_boxed();
-            if let Some(status) = filter.status {
-                query = query.filter(n::status.eq(status.as_str()));
-            }
-            if let Some(kind) = filter.kind {
-                query = query.filter(n::kind.eq(kind.as_str()));
-            }
-            if let Some(channel) = filter.channel {
-                query = query.filter(n::channel.eq(channel.as_str()));
-            }
-            query
-        }};
-    }
+    Ok(Page {
+        rows: list_page(conn, filter, page).await?,
+        total: count(conn, filter).await?,
+    })
+}
+
+/// Reads the rows of one page, last sent first and what is not sent at the end.
+///
+/// # Errors
+/// What the database says.
+pub async fn list_page(
+    conn: &mut Conn,
+    filter: NotificationFilter,
+    page: PageRequest,
+) -> Result<Vec<Notification>, Error> {
     // diesel has NULLS LAST for one of the two only; both read it.
     let order = || diesel::dsl::sql::<Bool>("sent_at DESC NULLS LAST, created_at DESC, id DESC");
-    let rows: Vec<NotificationRow> = on_conn!(conn, c => query!()
+    let rows: Vec<NotificationRow> = on_conn!(conn, c => filtered!(filter)
         .select(NotificationRow::as_select())
         .order(order())
         .limit(page.limit())
         .offset(page.offset())
         .load(c)
         .await)?;
-    let total: i64 = on_conn!(conn, c => query!().count().get_result(c).await)?;
-    let rows = rows
-        .into_iter()
-        .map(TryInto::try_into)
-        .collect::<Result<_, Error>>()?;
-    Ok(Page { rows, total })
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// Counts all matches: kept where nothing is filtered.
+///
+/// # Errors
+/// What the database says.
+pub async fn count(conn: &mut Conn, filter: NotificationFilter) -> Result<i64, Error> {
+    if filter.is_everything() {
+        return totals::of(conn, Counted::Notifications).await;
+    }
+    Ok(on_conn!(conn, c => filtered!(filter).count().get_result(c).await)?)
 }
 
 /// Reads a notification.

@@ -14,6 +14,7 @@ use diesel_async::RunQueryDsl;
 use crate::{
     Conn, Error,
     schema::{certificate_target_mappings, deployment_targets},
+    totals::Counted,
     types::{At, Json, at, time},
 };
 
@@ -81,7 +82,7 @@ impl TryFrom<TargetRow> for Target {
     }
 }
 
-crud!(deployment_targets, TargetRow, Target, TargetId, order deployment_targets::created_at.desc(), deployment_targets::id);
+crud!(deployment_targets, TargetRow, Target, TargetId, kept Counted::Targets, order deployment_targets::created_at.desc(), deployment_targets::id);
 
 /// The targets a certificate is mapped to, newest first.
 ///

@@ -38,6 +38,7 @@ use crate::{
     notifications::tell_of_swept,
     profiles,
     services::{authorise, event, record},
+    totals::Asked,
 };
 
 /// Longest note to a decision, in characters.
@@ -107,7 +108,9 @@ impl Services {
         page: PageRequest,
     ) -> Result<Page<Approval>, Error> {
         authorise(actor, Permission::ApprovalRead)?;
-        Ok(approvals::list(&mut self.read().await?, filter, page).await?)
+        let rows = approvals::list_page(&mut self.read().await?, filter, page).await?;
+        let total = self.count(&Asked::Approvals(filter.clone())).await?;
+        Ok(Page { rows, total })
     }
 
     /// Reads a request.

@@ -28,6 +28,7 @@ use crate::{
     jobs::call_off_waiting,
     policies,
     services::{authorise, event, record},
+    totals::Asked,
 };
 
 /// Names of one certificate at the most.
@@ -88,8 +89,7 @@ impl Services {
             let mut conn = self.read().await?;
             certificates::list_page(&mut conn, filter, order, descending, page).await?
         };
-        // Not with the connection in hand: whoever waits for a count must not keep others from counting.
-        let total = self.count_certificates(filter).await?;
+        let total = self.count(&Asked::Certificates(filter.clone())).await?;
         Ok(Page { rows, total })
     }
 
@@ -110,7 +110,8 @@ impl Services {
             let mut conn = self.read().await?;
             certificates::list_after(&mut conn, filter, after, i64::from(limit) + 1).await?
         };
-        Ok((rows, self.count_certificates(filter).await?))
+        let total = self.count(&Asked::Certificates(filter.clone())).await?;
+        Ok((rows, total))
     }
 
     /// Reads a certificate.

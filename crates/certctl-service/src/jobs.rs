@@ -24,6 +24,7 @@ use crate::{
     engine::end_intents,
     error::Expect as _,
     services::{authorise, event, record},
+    totals::Asked,
 };
 
 /// What an agent says it saw at a target.
@@ -62,7 +63,9 @@ impl Services {
         page: PageRequest,
     ) -> Result<Page<Job>, Error> {
         authorise(actor, Permission::JobRead)?;
-        Ok(jobs::list(&mut self.read().await?, filter, page).await?)
+        let rows = jobs::list_page(&mut self.read().await?, filter, page).await?;
+        let total = self.count(&Asked::Jobs(filter)).await?;
+        Ok(Page { rows, total })
     }
 
     /// Reads a job.

@@ -29,6 +29,7 @@ use crate::{
     Error, Services,
     error::Expect as _,
     services::{authorise, event, record},
+    totals::Asked,
 };
 
 /// Alerts that one transaction writes, at most.
@@ -49,7 +50,9 @@ impl Services {
         page: PageRequest,
     ) -> Result<Page<Notification>, Error> {
         authorise(actor, Permission::NotificationRead)?;
-        Ok(notifications::list(&mut self.read().await?, filter, page).await?)
+        let rows = notifications::list_page(&mut self.read().await?, filter, page).await?;
+        let total = self.count(&Asked::Notifications(filter)).await?;
+        Ok(Page { rows, total })
     }
 
     /// Reads a notification.

@@ -10,7 +10,7 @@ use diesel::{
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 
-use super::{Selection, bind_selection};
+use super::{Selection, bind_selection, roomy};
 use crate::{
     Backend, Conn, Error,
     db::SqliteConn,
@@ -70,7 +70,7 @@ pub async fn reassign(
 ) -> Result<Reassigned, Error> {
     on_conn!(conn,
         pg c => postgres(c, selection, to).await,
-        sqlite c => sqlite(c, selection, to).await,
+        sqlite c => roomy(c, async |c| sqlite(c, selection, to).await).await,
     )
 }
 

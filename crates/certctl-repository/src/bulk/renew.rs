@@ -12,7 +12,7 @@ use diesel::{
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 
-use super::{Selection, bind_selection, count, one_of, pick, states};
+use super::{NUMBERED_FROM, Selection, bind_selection, count, one_of, pick, roomy, states};
 use crate::{
     Backend, Conn, Error,
     db::SqliteConn,
@@ -101,7 +101,7 @@ pub async fn renew(
     let approval = ActorRoleId::generate(renewal.now).into_string();
     on_conn!(conn,
         pg c => postgres(c, selection, renewal, &job, &approval).await,
-        sqlite c => sqlite(c, selection, renewal, &job, &approval).await,
+        sqlite c => roomy(c, async |c| sqlite(c, selection, renewal, &job, &approval).await).await,
     )
 }
 
@@ -122,7 +122,7 @@ async fn postgres(
                 LEFT JOIN certificate_profiles f ON f.id = x.certificate_profile_id WHERE {eligible}), \
          made AS (\
             INSERT INTO jobs (id, type, certificate_id, status, max_attempts, scheduled_at, created_at, status_changed_at) \
-            SELECT $9 || '-' || n, CASE WHEN expires_at IS NULL THEN 'Issuance' ELSE 'Renewal' END, id, \
+            SELECT $9 || '-' || ({NUMBERED_FROM} + n), CASE WHEN expires_at IS NULL THEN 'Issuance' ELSE 'Renewal' END, id, \
                 CASE WHEN gated THEN $10 ELSE $11 END, GREATEST(max_retries, 1), $15, $15, $15 FROM picked \
             ON CONFLICT DO NOTHING RETURNING id, certificate_id), \
          marked AS (\
@@ -130,7 +130,7 @@ async fn postgres(
          asked AS (\
             INSERT INTO issuance_approval_requests (id, approval_kind, certificate_id, job_id, profile_id, requested_by, state, \
                 metadata, created_at, updated_at) \
-            SELECT $13 || '-' || x.n, 'cert_issuance', x.id, made.id, x.certificate_profile_id, $14, 'pending', \
+            SELECT $13 || '-' || ({NUMBERED_FROM} + x.n), 'cert_issuance', x.id, made.id, x.certificate_profile_id, $14, 'pending', \
                 jsonb_build_object('common_name', x.common_name, 'sans', array_to_string(x.sans, ','), 'issuer_id', x.issuer_id), \
                 $15, $15 FROM made JOIN picked x ON x.id = made.certificate_id WHERE x.gated RETURNING 1), \
          listed AS (SELECT certificate_id, id AS job_id FROM made ORDER BY certificate_id LIMIT $16) \

@@ -3,7 +3,7 @@
 use certctl_domain::{
     certificate::CertificateStatus,
     id::{CertificateId, IssuerId, RevocationId},
-    revocation::RevocationReason,
+    revocation::{RevocationReason, SHORT_LIVED},
     serial::SerialNumber,
     time::Timestamp,
 };
@@ -13,7 +13,7 @@ use diesel::{
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 
-use super::{Selection, bind_selection, count, one_of, pick, states};
+use super::{NUMBERED_FROM, Selection, bind_selection, count, one_of, pick, roomy, states};
 use crate::{
     Backend, Conn, Error,
     db::SqliteConn,
@@ -92,7 +92,7 @@ pub async fn revoke(
     let batch = RevocationId::generate(revoking.now).into_string();
     let revoked = on_conn!(conn,
         pg c => postgres(c, selection, revoking, batch).await,
-        sqlite c => sqlite(c, selection, revoking, batch).await,
+        sqlite c => roomy(c, async |c| sqlite(c, selection, revoking, batch).await).await,
     )?;
     revocations::mark_dirty(conn, &revoked.issuers, revoking.now).await?;
     Ok(revoked)
@@ -124,6 +124,10 @@ impl Revoked {
 /// The columns of a revocation.
 const COLUMNS: &str = "id, certificate_id, issuer_id, serial_number, reason, revoked_by, revoked_at, issuer_notified, created_at";
 
+/// What status services ask of a revocation, from its version `v`: said at once, it is not written a second time by
+/// [`revocations::describe`].
+const DESCRIBED: &str = "expires_at, short_lived";
+
 async fn postgres(
     conn: &mut AsyncPgConnection,
     selection: &Selection,
@@ -138,14 +142,15 @@ async fn postgres(
          issued AS MATERIALIZED (SELECT id, issuer_id, version_id FROM picked WHERE version_id IS NOT NULL), \
          serials AS MATERIALIZED (\
             SELECT p.id, row_number() OVER (ORDER BY p.id, v.id) AS n, COALESCE(NULLIF(v.issuer_id, ''), p.issuer_id) AS issuer_id, \
-                {SERIAL} AS serial_number \
+                {SERIAL} AS serial_number, v.not_after AS expires_at, \
+                v.not_after < v.not_before + {short_lived} * interval '1 microsecond' AS short_lived \
             FROM issued p JOIN certificate_versions v ON v.certificate_id = p.id WHERE v.id = p.version_id OR v.not_after >= $14), \
          marked AS (\
             UPDATE managed_certificates m SET status = $9, revoked_at = $14, revocation_reason = $10, updated_at = $14 \
             FROM issued WHERE m.id = issued.id RETURNING m.id), \
          entered AS (\
-            INSERT INTO certificate_revocations ({COLUMNS}) \
-            SELECT $11 || '-' || n, id, issuer_id, serial_number, $10, $12, $14, false, $14 FROM serials \
+            INSERT INTO certificate_revocations ({COLUMNS}, {DESCRIBED}) \
+            SELECT $11 || '-' || ({NUMBERED_FROM} + n), id, issuer_id, serial_number, $10, $12, $14, false, $14, {DESCRIBED} FROM serials \
             ON CONFLICT DO NOTHING RETURNING issuer_id), \
          called_off AS (\
             UPDATE jobs j SET status = 'Cancelled', last_error = $13, next_attempt_at = NULL, status_changed_at = $14, \
@@ -173,6 +178,7 @@ async fn postgres(
             ARRAY(SELECT issuer_id FROM entered UNION SELECT issuer_id FROM also_entered) AS issuers",
         matches = selection.condition(Backend::Postgres),
         eligible = one_of(Backend::Postgres, "m.status", 8),
+        short_lived = SHORT_LIVED.as_micros(),
     );
     let row: Row = bind_selection!(sql, selection)
         .bind::<TextList, _>(states(revoking.eligible))
@@ -194,19 +200,20 @@ const ISSUED: &str = "(SELECT b.id FROM bulk_picked b WHERE b.version_id IS NOT 
 /// Changes that take the same parameters in the same places, in the order in which each sees what the one before did: 1 the
 /// reason, 2 the batch, 3 who, 4 the note, 5 when, 6 the state of the certificates.
 fn sqlite_changes() -> [String; 7] {
-    // A job that is called off or out of tries, of what was revoked.
+    // A job that is called off or out of tries, of what was revoked. Begun with the intents, of which there are few: those of jobs under way.
     let unfinished = format!(
-        "FROM issuance_intents i JOIN jobs j ON j.id = i.job_id WHERE j.certificate_id IN {ISSUED} AND (j.status = 'Cancelled' \
+        "FROM issuance_intents i CROSS JOIN jobs j ON j.id = i.job_id WHERE j.certificate_id IN {ISSUED} AND (j.status = 'Cancelled' \
             OR (j.status = 'Failed' AND (j.next_attempt_at IS NULL OR j.attempts >= j.max_attempts)))"
     );
+    let short_lived = SHORT_LIVED.as_micros();
     [
         format!(
             "UPDATE managed_certificates SET status = ?6, revoked_at = ?5, revocation_reason = ?1, updated_at = ?5 WHERE id IN {ISSUED}"
         ),
         format!(
-            "INSERT INTO certificate_revocations ({COLUMNS}) \
-             SELECT ?2 || '-' || row_number() OVER (ORDER BY b.n, v.id), m.id, COALESCE(NULLIF(v.issuer_id, ''), m.issuer_id), {SERIAL}, \
-                ?1, ?3, ?5, 0, ?5 \
+            "INSERT INTO certificate_revocations ({COLUMNS}, {DESCRIBED}) \
+             SELECT ?2 || '-' || ({NUMBERED_FROM} + row_number() OVER (ORDER BY b.n, v.id)), m.id, \
+                COALESCE(NULLIF(v.issuer_id, ''), m.issuer_id), {SERIAL}, ?1, ?3, ?5, 0, ?5, v.not_after, v.not_after < v.not_before + {short_lived} \
              FROM bulk_picked b CROSS JOIN certificate_versions v ON v.certificate_id = b.id \
                 CROSS JOIN managed_certificates m ON m.id = b.id \
              WHERE b.version_id IS NOT NULL AND (v.id = b.version_id OR v.not_after >= ?5) AND ?6 IS NOT NULL ON CONFLICT DO NOTHING"

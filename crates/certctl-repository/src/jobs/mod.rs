@@ -212,12 +212,20 @@ pub async fn find_for_update(conn: &mut Conn, id: &JobId) -> Result<Job, Error> 
 }
 
 /// What to list.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct JobFilter {
     /// In this state.
     pub status: Option<JobStatus>,
     /// Of this type.
     pub job_type: Option<JobType>,
+}
+
+impl JobFilter {
+    /// Whether it leaves nothing out.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 macro_rules! filtered {
@@ -242,6 +250,21 @@ pub async fn list(
     filter: JobFilter,
     page: PageRequest,
 ) -> Result<Page<Job>, Error> {
+    Ok(Page {
+        rows: list_page(conn, filter, page).await?,
+        total: count(conn, filter).await?,
+    })
+}
+
+/// Reads the rows of one page, newest first.
+///
+/// # Errors
+/// What the database says.
+pub async fn list_page(
+    conn: &mut Conn,
+    filter: JobFilter,
+    page: PageRequest,
+) -> Result<Vec<Job>, Error> {
     let rows: Vec<JobRow> = on_conn!(conn, c => filtered!(filter)
         .select(JobRow::as_select())
         .order((jobs::created_at.desc(), jobs::id))
@@ -249,16 +272,18 @@ pub async fn list(
         .offset(page.offset())
         .load(c)
         .await)?;
-    let total: i64 = if filter == JobFilter::default() {
-        totals::of(conn, Counted::Jobs).await?
-    } else {
-        on_conn!(conn, c => filtered!(filter).count().get_result(c).await)?
-    };
-    let rows = rows
-        .into_iter()
-        .map(TryInto::try_into)
-        .collect::<Result<_, Error>>()?;
-    Ok(Page { rows, total })
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// Counts all matches: kept where nothing is filtered, a range of an index otherwise.
+///
+/// # Errors
+/// What the database says.
+pub async fn count(conn: &mut Conn, filter: JobFilter) -> Result<i64, Error> {
+    if filter.is_everything() {
+        return totals::of(conn, Counted::Jobs).await;
+    }
+    Ok(on_conn!(conn, c => filtered!(filter).count().get_result(c).await)?)
 }
 
 /// The open renewal or issuance of a certificate.

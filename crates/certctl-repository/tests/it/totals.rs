@@ -1,13 +1,16 @@
 //! Kept totals are those that a count would find, whatever happens to the rows and whoever does it at the same time.
 
+use certctl_domain::notification::NotificationType;
 use certctl_repository::{
-    Backend, Error,
+    Backend, Error, agents,
+    audit_events::{self, AuditFilter},
     certificates::{self, CertificateFilter},
     jobs,
+    notifications::{self, Notice},
     totals::{self, Counted},
     transaction,
 };
-use certctl_testkit::{TestDb, db_tests, entities};
+use certctl_testkit::{Basics, TestDb, database::START, db_tests, entities};
 
 /// What is kept and what is there, of both tables.
 async fn both(db: &TestDb) -> [(i64, i64); 2] {
@@ -23,6 +26,15 @@ async fn both(db: &TestDb) -> [(i64, i64); 2] {
         );
     }
     pairs
+}
+
+fn notice(basics: &Basics, key: &str) -> Notice {
+    Notice {
+        kind: NotificationType::Revocation,
+        certificate_id: basics.certificate.clone(),
+        message: "was revoked".into(),
+        key: key.into(),
+    }
 }
 
 db_tests! {
@@ -73,6 +85,71 @@ db_tests! {
             writer.await.unwrap();
         }
         assert_eq!(both(&db).await, [(81, 81), (80, 80)]);
+    }
+
+    async fn agents_targets_and_notifications_are_counted_too(db: TestDb) {
+        let basics = db.seed_basics().await;
+        let all = async || {
+            let mut found = Vec::new();
+            for (counted, there) in [
+                (Counted::Agents, "agents WHERE retired_at IS NULL"),
+                (Counted::RetiredAgents, "agents WHERE retired_at IS NOT NULL"),
+                (Counted::Targets, "deployment_targets"),
+                (Counted::Notifications, "notification_events"),
+            ] {
+                let kept = totals::of(reader!(db), counted).await.unwrap();
+                let there = format!("SELECT CAST(count(*) AS TEXT) AS value FROM {there}");
+                assert_eq!(kept.to_string(), db.text(&there).await, "{counted:?}");
+                found.push(kept);
+            }
+            found
+        };
+        let [agents, retired, targets, notices] = all().await.try_into().unwrap();
+        let later = match db.backend() {
+            Backend::Postgres => "now()",
+            Backend::Sqlite => "5",
+        };
+        let insert = |id: &str, retired: &str| format!("INSERT INTO agents (id, name, hostname, api_key_hash, retired_at) VALUES ('{id}', '{id}', 'h', '{id}', {retired})");
+        db.execute(&insert("ag-2", "NULL")).await.unwrap();
+        db.execute(&insert("ag-3", later)).await.unwrap();
+        assert_eq!(all().await, [agents + 1, retired + 1, targets, notices]);
+        tx!(db, conn => agents::retire(conn, &basics.agent, None, START).await).unwrap();
+        tx!(db, conn => agents::retire(conn, &basics.agent, Some("twice"), START).await).unwrap();
+        assert_eq!(all().await, [agents, retired + 2, targets, notices]);
+        db.execute("UPDATE agents SET retired_at = NULL").await.unwrap();
+        assert_eq!(all().await, [agents + retired + 2, 0, targets, notices]);
+        db.execute(&format!("UPDATE agents SET retired_at = {later} WHERE id = 'ag-2'")).await.unwrap();
+        db.execute("DELETE FROM agents WHERE id IN ('ag-2', 'ag-3')").await.unwrap();
+        assert_eq!(all().await, [agents + retired, 0, targets, notices]);
+        let written = tx!(db, conn => notifications::enqueue_all(conn, &[notice(&basics, "a"), notice(&basics, "b"), notice(&basics, "a")], START).await).unwrap();
+        assert_eq!((written, all().await), (2, vec![agents + retired, 0, targets, notices + 2]));
+        db.execute("DELETE FROM certificate_target_mappings").await.unwrap();
+        db.execute("DELETE FROM deployment_targets").await.unwrap();
+        db.execute("DELETE FROM notification_events").await.unwrap();
+        assert_eq!(all().await, [agents + retired, 0, 0, 0]);
+    }
+
+    async fn audit_events_are_counted_whether_they_are_sealed_or_wait(db: TestDb) {
+        let everything = AuditFilter::default();
+        let bytes = match db.backend() {
+            Backend::Postgres => "bytea",
+            Backend::Sqlite => "BLOB",
+        };
+        let counted = async || audit_events::count(reader!(db), &everything).await.unwrap();
+        let before = counted().await;
+        for (from, to) in [(0, 3), (3, 5)] {
+            let events: Vec<_> = (from..to).map(|number| entities::event(&format!("audit-{number}"), START)).collect();
+            tx!(db, conn => audit_events::insert_all(conn, &events).await).unwrap();
+            assert_eq!(counted().await, before + to);
+            // What the sealer does: where a row waited, it has a position.
+            db.execute(&format!("INSERT INTO audit_positions (seq, event_id, batch, leaf) \
+                SELECT (SELECT count(*) FROM audit_positions) + row_number() OVER (ORDER BY event_id) - 1, event_id, 0, CAST('' AS {bytes}) \
+                FROM audit_unsealed")).await.unwrap();
+            db.execute("DELETE FROM audit_unsealed").await.unwrap();
+            assert_eq!(counted().await, before + to);
+        }
+        let there = db.text("SELECT CAST(count(*) AS TEXT) AS value FROM audit_events").await;
+        assert_eq!(counted().await.to_string(), there);
     }
 
     async fn a_table_that_is_emptied_at_once_has_no_rows(db: TestDb) {

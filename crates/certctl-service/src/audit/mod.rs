@@ -29,7 +29,9 @@ pub use seal::SealPass;
 pub use verify::{AuditVerification, VerifyFrom};
 
 use self::api_trail::ApiTrail;
-use crate::{Error, Services, config::AuditConfig, error::Expect as _, services::authorise};
+use crate::{
+    Error, Services, config::AuditConfig, error::Expect as _, services::authorise, totals::Asked,
+};
 
 /// What the audit trail keeps in memory.
 pub(crate) struct AuditState {
@@ -69,7 +71,9 @@ impl Services {
         page: PageRequest,
     ) -> Result<Page<AuditEvent>, Error> {
         authorise(actor, Permission::AuditRead)?;
-        Ok(audit_events::list(&mut self.read().await?, filter, page).await?)
+        let rows = audit_events::list_page(&mut self.read().await?, filter, page).await?;
+        let total = self.count(&Asked::AuditEvents(filter.clone())).await?;
+        Ok(Page { rows, total })
     }
 
     /// Reads one audit event.

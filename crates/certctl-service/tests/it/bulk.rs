@@ -296,10 +296,16 @@ db_tests! {
         // The latest whenever it ends, and of the older ones those that are valid.
         world.db.execute(&format!("UPDATE certificate_versions SET not_after = {past} WHERE serial_number IN ('c1', 'c3')")).await.unwrap();
         world.db.execute("UPDATE certificate_versions SET serial_number = '00:C3' WHERE serial_number = 'c3'").await.unwrap();
+        let later = match world.db.backend() { Backend::Postgres => "not_after + interval '1 day'", Backend::Sqlite => "not_after + 86400000000" };
+        world.db.execute(&format!("UPDATE certificate_versions SET not_after = {later} WHERE serial_number = 'c2'")).await.unwrap();
         let job = world.renew(&id).await;
         let done = world.services.bulk_revoke(&world.admin, &ids(&["mc-web"]), "superseded", None).await.unwrap();
         assert_eq!(counts(&done), (1, 1, 0, 0));
         assert_eq!(world.revoked().await, ["c2 superseded", "c3 superseded"]);
+        let described = "SELECT r.serial_number || CASE WHEN r.short_lived THEN ' short' ELSE ' long' END AS value FROM certificate_revocations r \
+            JOIN certificate_versions v ON v.certificate_id = r.certificate_id AND v.not_after = r.expires_at ORDER BY 1";
+        assert_eq!(world.db.texts(described).await, ["c2 long", "c3 short"], "status services know when they end");
+        assert_eq!(world.db.text("SELECT CAST(count(*) AS TEXT) AS value FROM notification_events").await, "1", "told once, however many versions");
         assert_eq!(world.ended(&job).await.0, "Cancelled");
         assert_eq!(world.db.text("SELECT state || ' ' || decided_by AS value FROM issuance_approval_requests").await, "rejected ann");
     }

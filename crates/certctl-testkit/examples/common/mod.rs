@@ -68,6 +68,7 @@ impl Api {
     pub(crate) fn new(services: &Services) -> anyhow::Result<Self> {
         let health = Health::new();
         health.set_ready();
+        tokio::spawn(write_api_trail(services.clone()));
         Ok(Self(App::new(AppState::new(Capabilities {
             settings: HttpSettings {
                 rate_limits: None,
@@ -107,6 +108,19 @@ impl Api {
         let status = response.status().as_u16();
         let bytes = response.into_body().collect().await?.to_bytes();
         Ok((status, serde_json::from_slice(&bytes)?, bytes.len()))
+    }
+}
+
+/// Writes the trail of calls behind their answers, as the loop of a server does: calls wait when nobody writes it.
+async fn write_api_trail(services: Services) {
+    loop {
+        tokio::select! {
+            () = services.api_trail_is_long() => {}
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+        if let Err(error) = services.flush_api_trail().await {
+            eprintln!("the trail of calls could not be written: {error}");
+        }
     }
 }
 
