@@ -73,11 +73,16 @@ pub(crate) fn decode_strict(der: &[u8]) -> Result<Vec<SubjectAltName>, Error> {
 
 /// Reads DER `GeneralNames` of a certificate that exists: names of other kinds are passed over, the rest is taken as it is.
 pub(crate) fn decode_lenient(der: &[u8]) -> Result<Vec<SubjectAltName>, Error> {
+    Ok(decode_all(der)?.into_iter().flatten().collect())
+}
+
+/// The same with none in the place of each name of another kind, for who has to know that there are no others.
+pub(crate) fn decode_all(der: &[u8]) -> Result<Vec<Option<SubjectAltName>>, Error> {
     let names =
         GeneralNames::from_der(der).map_err(|_| Error::malformed("subject alternative names"))?;
     Ok(names
         .iter()
-        .filter_map(|name| match name {
+        .map(|name| match name {
             GeneralName::DnsName(text) => Some(SubjectAltName::Dns(text.to_string())),
             GeneralName::Rfc822Name(text) => Some(SubjectAltName::Email(text.to_string())),
             GeneralName::UniformResourceIdentifier(text) => {

@@ -24,6 +24,8 @@ pub enum Program {
     OpenSsl,
     /// The interpreter, able to make environments of its own.
     Python,
+    /// The server that answers ACME challenges, of the package of the small ACME server.
+    ChallengeServer,
 }
 
 impl Program {
@@ -34,6 +36,7 @@ impl Program {
             Self::Nginx => "nginx",
             Self::OpenSsl => "openssl",
             Self::Python => "Python 3 with venv",
+            Self::ChallengeServer => "pebble-challtestsrv",
         }
     }
 
@@ -44,6 +47,7 @@ impl Program {
             Self::Nginx => "nginx",
             Self::OpenSsl => "openssl",
             Self::Python => "python3-venv",
+            Self::ChallengeServer => "pebble",
         }
     }
 
@@ -54,6 +58,7 @@ impl Program {
             Self::Nginx => executable("nginx"),
             Self::OpenSsl => executable("openssl"),
             Self::Python => executable("python3").filter(|python| makes_environments(python)),
+            Self::ChallengeServer => executable("pebble-challtestsrv"),
         }
     }
 

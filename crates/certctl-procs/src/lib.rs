@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod challenges;
 pub mod child;
 pub mod error;
 pub mod folder;

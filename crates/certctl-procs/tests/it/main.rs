@@ -6,6 +6,7 @@
 )]
 
 mod child;
+mod real_challenges;
 mod real_nginx;
 mod real_postgres;
 
