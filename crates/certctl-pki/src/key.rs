@@ -5,6 +5,7 @@
 
 mod generate;
 mod import;
+mod jose;
 mod public;
 mod signature_algorithm;
 
@@ -21,7 +22,7 @@ use ring::{
 use x509_cert::der::Tag;
 use zeroize::Zeroizing;
 
-pub use self::{public::PublicKey, signature_algorithm::SignatureAlgorithm};
+pub use self::{jose::KeyNumbers, public::PublicKey, signature_algorithm::SignatureAlgorithm};
 use crate::{Error, asn1, pem};
 
 /// A private key that signs.

@@ -20,7 +20,7 @@ use super::{EC_PUBLIC_KEY, ED25519, P256, P384, RSA, SignatureAlgorithm};
 use crate::{Error, asn1};
 
 /// The greatest RSA modulus that is verified, in bits; more only burns time.
-const MAX_RSA_BITS: u32 = 8192;
+pub(super) const MAX_RSA_BITS: u32 = 8192;
 
 /// A public key of a kind that certctl handles: RSA, ECDSA on P-256 or P-384, Ed25519.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct PublicKey {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     P256,
     P384,
     Rsa,
@@ -119,6 +119,10 @@ impl PublicKey {
             spki_der: asn1::sequence(&[algorithm, &asn1::bit_string(key)]),
             key: key.to_vec(),
         }
+    }
+
+    pub(super) const fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Its family.
