@@ -109,6 +109,17 @@ pub struct AlertThreshold {
     pub tighter: Option<u32>,
     /// The ways its alerts go, in the order of the policy; unknown ones are left out.
     pub channels: Vec<NotificationChannel>,
+    /// Why it is told by fewer ways than the policy names, or by none.
+    pub untold: Vec<Untold>,
+}
+
+/// Why an alert does not go a way, or any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Untold {
+    /// The policy names a channel that there is not; only rows of others do.
+    InvalidChannel(String),
+    /// The policy names channels, and none for the tier of this threshold.
+    NoChannels,
 }
 
 /// The thresholds of a policy, tightest first: at the first sight of a certificate only the tightest that it has crossed fires
@@ -121,45 +132,45 @@ pub fn alert_thresholds(policy: &RenewalPolicy) -> Vec<AlertThreshold> {
     let tighter = std::iter::once(None).chain(days.iter().copied().map(Some));
     days.iter()
         .zip(tighter)
-        .map(|(days, tighter)| AlertThreshold {
-            days: *days,
-            tighter,
-            channels: channels(policy, tier(policy, *days)),
+        .map(|(days, tighter)| {
+            let (channels, untold) = channels(policy, policy.tier_at(*days));
+            AlertThreshold {
+                days: *days,
+                tighter,
+                channels,
+                untold,
+            }
         })
         .collect()
 }
 
-/// How grave a threshold is: as the policy says, or by the defaults, 30 informational, 14 and 7 warning, 0 critical (model §3.4).
-fn tier(policy: &RenewalPolicy, days: u32) -> &str {
-    match policy.alert_severity_map.get(&days.to_string()) {
-        Some(tier) => tier,
-        None if days == 0 => "critical",
-        None if days <= 14 => "warning",
-        None => "informational",
-    }
-}
-
-fn channels(policy: &RenewalPolicy, tier: &str) -> Vec<NotificationChannel> {
+fn channels(policy: &RenewalPolicy, tier: &str) -> (Vec<NotificationChannel>, Vec<Untold>) {
     if policy.alert_channels.is_empty() {
-        return vec![NotificationChannel::Email];
+        return (vec![NotificationChannel::Email], Vec::new());
     }
-    let named = policy.alert_channels.get(tier);
-    let mut known = Vec::new();
-    for channel in named.into_iter().flatten() {
-        if let Ok(channel) = NotificationChannel::parse(channel)
-            && !known.contains(&channel)
-        {
-            known.push(channel);
+    let named = policy
+        .alert_channels
+        .get(tier)
+        .map_or(&[][..], Vec::as_slice);
+    if named.is_empty() {
+        return (Vec::new(), vec![Untold::NoChannels]);
+    }
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    for name in named {
+        match NotificationChannel::parse(name) {
+            Ok(channel) if known.contains(&channel) => {}
+            Ok(channel) => known.push(channel),
+            Err(_) => unknown.push(Untold::InvalidChannel(name.clone())),
         }
     }
-    known
+    (known, unknown)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{NotificationChannel as C, NotificationStatus as S, alert_thresholds};
+    use super::{NotificationChannel as C, NotificationStatus as S, Untold, alert_thresholds};
     use crate::{id::RenewalPolicyId, renewal_policy::RenewalPolicy, time::Timestamp};
 
     fn policy(thresholds: &[u32]) -> RenewalPolicy {
@@ -215,12 +226,13 @@ mod tests {
             .insert("14".into(), "critical".into());
         let found: Vec<_> = alert_thresholds(&policy)
             .into_iter()
-            .map(|one| (one.days, one.channels))
+            .map(|one| (one.days, one.channels, one.untold))
             .collect();
+        let fax = || vec![Untold::InvalidChannel("Fax".into())];
         let expected = [
-            (0, vec![C::PagerDuty]),
-            (14, vec![C::PagerDuty]),
-            (30, vec![]),
+            (0, vec![C::PagerDuty], fax()),
+            (14, vec![C::PagerDuty], fax()),
+            (30, vec![], vec![Untold::NoChannels]),
         ];
         assert_eq!(found, expected);
     }

@@ -90,22 +90,20 @@ impl RenewalPolicy {
     }
 
     /// The tier of a certificate that ends at `end`: that of the tightest threshold it has come to, and the mildest before the
-    /// first. Thresholds without a tier of the policy's own have that of the defaults (model §3.4).
+    /// first.
     #[must_use]
     pub fn tier(&self, end: Timestamp, now: Timestamp) -> &str {
-        let days = if end > now {
-            end.since(now).as_secs().div_ceil(DAY_SECONDS)
-        } else {
-            0
-        };
         let crossed = self
             .alert_thresholds_days
             .iter()
-            .filter(|threshold| days <= u64::from(**threshold))
+            .filter(|threshold| end <= now + days(**threshold))
             .min();
-        let Some(threshold) = crossed else {
-            return TIERS[0];
-        };
+        crossed.map_or(TIERS[0], |threshold| self.tier_at(*threshold))
+    }
+
+    /// The tier of a threshold; one without a tier of the policy's own has that of the defaults (model §3.4).
+    #[must_use]
+    pub fn tier_at(&self, threshold: u32) -> &str {
         match self.alert_severity_map.get(&threshold.to_string()) {
             Some(tier) => tier,
             None => match threshold {
@@ -116,11 +114,34 @@ impl RenewalPolicy {
         }
     }
 
+    /// [`Self::tier`] for certificates in bulk: those that end after the first time and not after the second have the tier, those
+    /// that end later than all of them the mildest.
+    #[must_use]
+    pub fn tiers(&self, now: Timestamp) -> Vec<(Timestamp, Timestamp, &str)> {
+        let mut thresholds = self.alert_thresholds_days.clone();
+        thresholds.sort_unstable();
+        thresholds.dedup();
+        let mut after = Timestamp::UNIX_EPOCH;
+        thresholds
+            .into_iter()
+            .map(|threshold| {
+                let until = now + days(threshold);
+                let band = (after, until, self.tier_at(threshold));
+                after = until;
+                band
+            })
+            .collect()
+    }
+
     /// The window as a duration.
     #[must_use]
     pub fn window(&self) -> Duration {
         Duration::from_secs(u64::from(self.renewal_window_days) * DAY_SECONDS)
     }
+}
+
+fn days(count: u32) -> Duration {
+    Duration::from_secs(u64::from(count) * DAY_SECONDS)
 }
 
 /// Alert tiers.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use certctl_domain::{
-    approval::{Approval, ApprovalKind, ApprovalState, BYPASS},
+    approval::{Approval, ApprovalKind, ApprovalState},
     id::{ApprovalId, CertificateId, JobId, ProfileId},
     page::{Page, PageRequest},
     time::Timestamp,
@@ -295,29 +295,6 @@ pub async fn close_all(
 ) -> Result<Vec<Approval>, Error> {
     let ids: Vec<&str> = approvals.iter().map(ApprovalId::as_str).collect();
     let ended = end!(conn, a::table.filter(a::id.eq_any(&ids)), decision);
-    ended.into_iter().map(TryInto::try_into).collect()
-}
-
-/// Ends the requests that somebody has just made because the gate is open; returns them as they are then.
-///
-/// # Errors
-/// What the database says.
-pub async fn bypass(
-    conn: &mut Conn,
-    requested_by: &str,
-    now: Timestamp,
-) -> Result<Vec<Approval>, Error> {
-    use issuance_approval_requests as a;
-    let made = a::table
-        .filter(a::requested_by.eq(requested_by))
-        .filter(a::created_at.eq(At(now)));
-    let decision = Decision {
-        state: ApprovalState::Approved,
-        by: BYPASS,
-        note: None,
-        now,
-    };
-    let ended = end!(conn, made, decision);
     ended.into_iter().map(TryInto::try_into).collect()
 }
 

@@ -40,6 +40,7 @@ pub mod metrics;
 pub mod notifications;
 pub mod ocsp_responders;
 pub mod owners;
+pub mod policy_review;
 pub mod policy_rules;
 pub mod policy_violations;
 pub mod profiles;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use certctl_domain::{
-    access::{ActorType, EffectivePermission, Permission, Role, Scope},
+    access::{ActorType, EffectivePermission, Held, Permission, Role, Scope},
     id::{ActorRoleId, RoleId},
     page::{Page, PageRequest},
     time::Timestamp,
@@ -128,8 +128,8 @@ pub async fn remove_permission(
 pub struct Holdings {
     /// The ids of the roles, in order.
     pub roles: Vec<RoleId>,
-    /// Every permission with its scope, without duplicates.
-    pub permissions: Vec<EffectivePermission>,
+    /// Every permission with its scope, without duplicates: of several grants of one the end is that of the last to end.
+    pub permissions: Vec<Held>,
     /// When the first of the grants ends, and with it all this is no longer so.
     pub until: Option<Timestamp>,
 }
@@ -166,8 +166,9 @@ pub async fn holdings(
 }
 
 fn add_up(grants: &[GrantRow], held: &[RolePermissionRow]) -> Holdings {
-    let mut effective = BTreeMap::new();
-    for (role, grant_kind, grant_id, _) in grants {
+    let mut effective: BTreeMap<_, Held> = BTreeMap::new();
+    for (role, grant_kind, grant_id, end) in grants {
+        let until = time(*end);
         let Some(granted) = Scope::from_parts(grant_kind, grant_id.as_deref()) else {
             continue;
         };
@@ -180,7 +181,10 @@ fn add_up(grants: &[GrantRow], held: &[RolePermissionRow]) -> Holdings {
                 Scope::from_parts(kind, id.as_deref()).and_then(|scope| scope.intersect(&granted))
             {
                 let key = (permission, scope.kind(), scope.id().map(str::to_owned));
-                effective.insert(key, EffectivePermission { permission, scope });
+                let what = EffectivePermission { permission, scope };
+                let one = effective.entry(key).or_insert(Held { what, until });
+                // A grant without an end outlasts every other.
+                one.until = one.until.zip(until).map(|(a, b)| a.max(b));
             }
         }
     }

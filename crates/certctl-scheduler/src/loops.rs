@@ -41,6 +41,8 @@ const LIMITS_FLUSH: Duration = Duration::from_millis(250);
 const KEY_USE_FLUSH: Duration = Duration::from_secs(5);
 /// How often calls of the API are written, unless there are enough of them for a whole transaction before.
 const API_TRAIL_FLUSH: Duration = Duration::from_millis(250);
+/// How often it is looked whether a policy rule changed at a replica that did not live to ask the certificates.
+const POLICY_REVIEW: Duration = Duration::from_secs(60);
 /// How often the audit trail is sealed: one commit each time there is something new.
 const SEAL: Duration = Duration::from_secs(1);
 /// The longest time a first run is put off, so that replicas that start together do not scan together.
@@ -51,6 +53,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 #[must_use]
 pub fn table(services: &Services, intervals: Intervals) -> Vec<Loop> {
     let (processor_bell, crl_bell) = (services.clone(), services.clone());
+    let review_bell = services.clone();
     let mut loops = vec![
         Loop {
             name: "renewalCheck",
@@ -101,6 +104,25 @@ pub fn table(services: &Services, intervals: Intervals) -> Vec<Loop> {
             body: body(services, |services, _| async move {
                 let lists = services.generate_crls().await?;
                 Ok((lists > 0).then(|| format!("{lists} revocation lists made")))
+            }),
+        },
+        Loop {
+            name: "policyReview",
+            interval: POLICY_REVIEW,
+            deadline: 5 * MINUTE,
+            at_start: Some(SPREAD),
+            bell: Some(Arc::new(move || {
+                let services = review_bell.clone();
+                async move { services.policies_changed().await }.boxed()
+            })),
+            body: body(services, |services, stop| async move {
+                let review = services.review_policies(&stop).await?;
+                Ok((review.asked > 0).then(|| {
+                    format!(
+                        "a policy rule changed: {} certificates asked, {} new violations",
+                        review.asked, review.found
+                    )
+                }))
             }),
         },
         simple(

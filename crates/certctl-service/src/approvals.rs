@@ -402,21 +402,6 @@ impl Services {
         events.extend(bypass_events(new, now));
         Ok(audit_events::insert_all(conn, &events).await?)
     }
-
-    /// Ends the requests that a statement over many certificates has just made, because the gate is open.
-    pub(crate) async fn bypass_made(
-        &self,
-        conn: &mut Conn,
-        actor: &Actor,
-        now: Timestamp,
-    ) -> Result<Vec<Approval>, Error> {
-        if !self.config.approval_bypass {
-            return Ok(Vec::new());
-        }
-        let made = approvals::bypass(conn, actor.id(), now).await?;
-        audit_events::insert_all(conn, &bypass_events(&made, now)).await?;
-        Ok(made)
-    }
 }
 
 /// Counts requests that were entered as approved; to be called after the commit.

@@ -1,12 +1,13 @@
 //! Granting roles to keys and taking them back.
 //!
 //! Nobody hands on what they do not hold: whoever grants a role, adds to one, or makes or rotates a key must hold everything that
-//! comes of it, each permission at least as widely. It is looked at in the transaction that writes, so that a role cannot grow in
+//! comes of it, each permission at least as widely and as long. It is looked at in the transaction that writes, so that a role cannot grow in
 //! between.
 
 use certctl_domain::{
     access::{
-        Actor, ActorType, DEMO_ACTOR, EffectivePermission, Permission, Scope, is_reserved_actor,
+        Actor, ActorType, DEMO_ACTOR, EffectivePermission, Held, Permission, Scope,
+        is_reserved_actor,
     },
     audit::EventCategory,
     id::{ActorRoleId, ApiKeyId, IssuerId, ProfileId, RoleId},
@@ -109,7 +110,7 @@ impl Services {
         transaction!(self.db, "grant role", conn => {
             roles::find(conn, &role).await.or_not_found("role", &role)?;
             exists(conn, &scope).await?;
-            may_grant(conn, actor, &role, &scope).await?;
+            may_grant(conn, actor, &role, &scope, input.expires_at).await?;
             let name = actor_id(conn, key).await?;
             let grant = roles::NewGrant {
                 id: ActorRoleId::generate(now),
@@ -192,31 +193,38 @@ impl Services {
     }
 }
 
-/// Refuses an actor that lacks part of what it would hand on.
-pub(crate) fn may_hand_on(actor: &Actor, wanted: &[EffectivePermission]) -> Result<(), Error> {
-    actor.lacks(wanted).map_or(Ok(()), |one| {
-        Err(Error::NotYours(format!(
-            "nobody hands on what they do not hold: you lack {} for {}",
-            one.permission, one.scope
-        )))
-    })
+/// Refuses an actor that lacks part of what it would hand on, or does not hold it for as long.
+pub(crate) fn may_hand_on(actor: &Actor, wanted: &[Held]) -> Result<(), Error> {
+    let Some(one) = actor.lacks(wanted) else {
+        return Ok(());
+    };
+    let EffectivePermission { permission, scope } = &one.what;
+    let problem = if actor.may(*permission, scope) {
+        format!(
+            "nobody hands on what they do not hold: your {permission} for {scope} ends before what you hand on"
+        )
+    } else {
+        format!("nobody hands on what they do not hold: you lack {permission} for {scope}")
+    };
+    Err(Error::NotYours(problem))
 }
 
-/// Refuses an actor that lacks part of what a role permits within a scope.
+/// Refuses an actor that lacks part of what a role permits within a scope, until `until`.
 pub(crate) async fn may_grant(
     conn: &mut Conn,
     actor: &Actor,
     role: &RoleId,
     scope: &Scope,
+    until: Option<Timestamp>,
 ) -> Result<(), Error> {
     let permitted = roles::permissions_of(conn, role).await?;
-    let within: Vec<EffectivePermission> = permitted
+    let within: Vec<Held> = permitted
         .into_iter()
         .filter_map(|one| {
-            Some(EffectivePermission {
-                permission: one.permission,
-                scope: one.scope.intersect(scope)?,
-            })
+            let scope = one.scope.intersect(scope)?;
+            let permission = one.permission;
+            let what = EffectivePermission { permission, scope };
+            Some(Held { what, until })
         })
         .collect();
     may_hand_on(actor, &within)

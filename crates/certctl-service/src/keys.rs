@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use certctl_domain::{
-    access::{Actor, ActorType, ApiKey, KeyName, Permission, PreviousKey, Scope},
+    access::{Actor, ActorType, ApiKey, Held, KeyName, Permission, PreviousKey, Scope},
     audit::EventCategory,
     id::{ActorRoleId, ApiKeyId, RoleId},
     page::{Page, PageRequest},
@@ -148,11 +148,11 @@ impl Services {
         let held = transaction!(self.db, "create API key", conn => {
             // Grants may be waiting for a key of this name; whoever makes the key comes into them.
             let waiting = roles::holdings(conn, name.as_str(), ActorType::ApiKey, now).await?;
-            may_hand_on(actor, &waiting.permissions)?;
+            may_hand_on(actor, &by_key(waiting.permissions, input.expires_at))?;
             api_keys::insert(conn, &key).await.or_conflict(|| format!("a key named {name} exists"))?;
             for role in &roles {
                 known_role(conn, role).await?;
-                may_grant(conn, actor, role, &Scope::Global).await?;
+                may_grant(conn, actor, role, &Scope::Global, input.expires_at).await?;
                 grants::give(conn, &roles::NewGrant {
                     id: ActorRoleId::generate(now),
                     actor_id: name.as_str(),
@@ -161,7 +161,8 @@ impl Services {
                     scope: Scope::Global,
                     granted_by: actor.id(),
                     granted_at: now,
-                    expires_at: None,
+                    // With the key: a key of the configuration may get its name later.
+                    expires_at: input.expires_at,
                 }).await?;
             }
             let details = json!({"actor_id": name.as_str(), "role_ids": &input.role_ids, "expires_at": input.expires_at.map(Timestamp::to_rfc3339)});
@@ -203,7 +204,7 @@ impl Services {
             }
             // Whoever has the new value is whom the key speaks for.
             let held = roles::holdings(conn, &key.name, ActorType::ApiKey, now).await?;
-            may_hand_on(actor, &held.permissions)?;
+            may_hand_on(actor, &by_key(held.permissions, key.expires_at))?;
             let previous = (!grace.is_zero()).then(|| PreviousKey {
                 key_hash: key.key_hash.clone(),
                 valid_until: now + grace,
@@ -277,6 +278,11 @@ pub(crate) fn new_key(
         expires_at,
         last_used_at: None,
     }
+}
+
+/// What is held by a key that ends at `end`.
+fn by_key(held: Vec<Held>, end: Option<Timestamp>) -> Vec<Held> {
+    held.into_iter().map(|one| one.ending(end)).collect()
 }
 
 fn role_ids(given: &[String]) -> Result<Vec<RoleId>, InvalidField> {

@@ -81,6 +81,12 @@ pub(crate) fn count_decision(outcome: &'static str, profile: &ProfileId, age: Op
     }
 }
 
+/// Counts requests for approval of one profile that ended alike without anybody deciding.
+pub(crate) fn count_decisions(outcome: &'static str, profile: &ProfileId, total: u64) {
+    counter!(names::APPROVAL_DECISIONS_TOTAL.name, "outcome" => outcome, "profile_id" => profile.to_string())
+        .increment(total);
+}
+
 /// How a run of a job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RunEnd {

@@ -2,20 +2,29 @@
 //!
 //! Rules are asked when a certificate is made, changed, asked to be renewed or issued, in the same transaction, and for as many
 //! certificates at a time as there are. What violates one is put on record and hinders nothing (model §3.4). The same violation
-//! is on record once while it stands, and stays there with its end when it stands no more.
+//! is on record once while it stands, and stays there with its end when it stands no more. Whoever owns the certificate is told.
+//!
+//! A rule that changes is asked of all certificates there are, page by page behind the answer ([`review`]).
 
-use std::collections::HashSet;
+mod review;
+
+use std::collections::{HashMap, HashSet};
 
 use certctl_domain::{
     access::{Actor, Permission},
     audit::{AuditEvent, EventCategory},
     id::{CertificateId, PolicyRuleId, PolicyViolationId},
+    notification::NotificationType,
     page::{Page, PageRequest},
-    policy_rule::{Demand, PolicyRule, PolicySeverity, PolicyType, PolicyViolation},
+    policy_rule::{Demand, PolicyRule, PolicySeverity, PolicyType, PolicyViolation, Subject},
     time::Timestamp,
     validation::{MAX_NAME, check_object, required_text},
 };
-use certctl_repository::{Conn, audit_events, policy_rules, policy_violations, transaction};
+use certctl_repository::{
+    Conn, audit_events,
+    notifications::{self, Notice},
+    policy_review, policy_rules, policy_violations, transaction,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -72,7 +81,7 @@ impl Services {
             .or_not_found("policy", id)
     }
 
-    /// Makes a rule. It is asked from now on; certificates that stay as they are meet it at their next renewal.
+    /// Makes a rule. It is asked from now on, and soon of all certificates there are.
     ///
     /// # Errors
     /// [`Error::Forbidden`] without `policy.edit`, [`Error::Invalid`] naming the field, [`Error::Conflict`] when the id or name is
@@ -90,13 +99,15 @@ impl Services {
         let rule = parse(id, &input, PolicySeverity::Warning, now)?;
         transaction!(self.db, "create policy rule", conn => {
             policy_rules::insert(conn, &rule).await.or_conflict(|| taken(&rule))?;
+            policy_review::begin(conn).await?;
             record(conn, changed(actor, "policy_rule_created", &rule.id, now)).await?;
             Ok::<_, Error>(())
         })?;
+        self.policies_changed.ring();
         Ok(rule)
     }
 
-    /// Replaces a rule; what was violated by it as it was ends when its certificates are looked at again.
+    /// Replaces a rule. It is asked anew of all certificates there are, soon; what violated it as it was ends with that.
     ///
     /// # Errors
     /// [`Error::Forbidden`] without `policy.edit`, [`Error::NotFound`], [`Error::Invalid`] naming the field, [`Error::Conflict`] when
@@ -111,13 +122,16 @@ impl Services {
         let now = self.now();
         // What is wrong with it is said before anything is looked up.
         parse(id.clone(), &input, PolicySeverity::Warning, now)?;
-        transaction!(self.db, "update policy rule", conn => {
+        let rule = transaction!(self.db, "update policy rule", conn => {
             let stored = policy_rules::find(conn, id).await.or_not_found("policy", id)?;
             let rule = PolicyRule { created_at: stored.created_at, ..parse(id.clone(), &input, stored.severity, now)? };
             policy_rules::update(conn, &rule).await.or_conflict(|| taken(&rule))?;
+            policy_review::begin(conn).await?;
             record(conn, changed(actor, "policy_rule_updated", id, now)).await?;
             Ok::<_, Error>(rule)
-        })
+        })?;
+        self.policies_changed.ring();
+        Ok(rule)
     }
 
     /// Deletes a rule, and with it what is on record of it.
@@ -153,7 +167,16 @@ impl Services {
     }
 }
 
-/// Asks every rule of certificates, and brings what is on record up to date: five statements at the most, however many they are.
+/// How owners are told of what is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Telling {
+    /// Of each violation: one certificate or a few were touched.
+    Each,
+    /// Of the first one by rule: a rule was changed, and the fleet of an owner may violate it.
+    OncePerOwner,
+}
+
+/// Asks every rule of certificates, and brings what is on record up to date: six statements at the most, however many they are.
 /// To be called in the transaction of what changed them, after it.
 pub(crate) async fn evaluate(
     conn: &mut Conn,
@@ -161,20 +184,24 @@ pub(crate) async fn evaluate(
     certificates: &[CertificateId],
     now: Timestamp,
 ) -> Result<(), Error> {
+    ask(conn, actor, certificates, Telling::Each, now)
+        .await
+        .map(drop)
+}
+
+/// As [`evaluate`]; how many violations are new.
+async fn ask(
+    conn: &mut Conn,
+    actor: &Actor,
+    certificates: &[CertificateId],
+    telling: Telling,
+    now: Timestamp,
+) -> Result<usize, Error> {
     if certificates.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let rules = policy_rules::enabled(conn).await?;
-    let demands: Vec<(&PolicyRule, Demand)> = rules
-        .iter()
-        .filter_map(|rule| match Demand::parse(rule.rule_type, &rule.config) {
-            Ok(demand) => Some((rule, demand)),
-            Err(error) => {
-                tracing::error!(policy.id = %rule.id, error = %error, "a policy rule cannot be read and is not asked");
-                None
-            }
-        })
-        .collect();
+    let demands = readable(&rules);
     let standing = policy_violations::open(conn, certificates).await?;
     let subjects = if demands.is_empty() {
         Vec::new()
@@ -197,14 +224,16 @@ pub(crate) async fn evaluate(
             }
         }
     }
+    // One that is found as before, but graver or milder now, ends, and begins anew as what it is.
     let same = |one: &PolicyViolation| {
         let PolicyViolation {
             certificate_id,
             rule_id,
             message,
+            severity,
             ..
         } = one.clone();
-        (certificate_id, rule_id, message)
+        (certificate_id, rule_id, message, severity)
     };
     let present: HashSet<_> = found.iter().map(same).collect();
     let known: HashSet<_> = standing.iter().map(same).collect();
@@ -217,12 +246,71 @@ pub(crate) async fn evaluate(
     found.retain(|one| !known.contains(&same(one)));
     let new = policy_violations::record(conn, &found).await?;
     let new: HashSet<PolicyViolationId> = new.into_iter().collect();
-    let events: Vec<AuditEvent> = found
+    found.retain(|one| new.contains(&one.id));
+    let events: Vec<AuditEvent> = found.iter().map(|one| detected(actor, one, now)).collect();
+    audit_events::insert_all(conn, &events).await?;
+    notifications::enqueue_all(conn, &notices(&found, &rules, &subjects, telling), now).await?;
+    Ok(found.len())
+}
+
+/// What rules ask that can be read; those of others that cannot are told of in the log.
+fn readable(rules: &[PolicyRule]) -> Vec<(&PolicyRule, Demand)> {
+    rules
         .iter()
-        .filter(|one| new.contains(&one.id))
-        .map(|one| detected(actor, one, now))
+        .filter_map(|rule| match Demand::parse(rule.rule_type, &rule.config) {
+            Ok(demand) => Some((rule, demand)),
+            Err(error) => {
+                tracing::error!(policy.id = %rule.id, error = %error, "a policy rule cannot be read and is not asked");
+                None
+            }
+        })
+        .collect()
+}
+
+/// What owners are told of violations.
+fn notices(
+    found: &[PolicyViolation],
+    rules: &[PolicyRule],
+    subjects: &[Subject],
+    telling: Telling,
+) -> Vec<Notice> {
+    let rules: HashMap<&PolicyRuleId, &PolicyRule> =
+        rules.iter().map(|rule| (&rule.id, rule)).collect();
+    let owners: HashMap<&CertificateId, &str> = subjects
+        .iter()
+        .map(|one| (&one.certificate_id, one.owner_id.as_str()))
         .collect();
-    Ok(audit_events::insert_all(conn, &events).await?)
+    let notice = |one: &PolicyViolation| {
+        let rule = rules.get(&one.rule_id)?;
+        let said = format!(
+            "violates the policy rule {:?} ({}): {}",
+            rule.name,
+            one.severity.as_str(),
+            one.message
+        );
+        let (message, key) = match telling {
+            Telling::Each => (said, format!("violation:{}", one.id)),
+            Telling::OncePerOwner => {
+                let owner = owners.get(&one.certificate_id)?;
+                let changed_at = rule.updated_at.as_micros();
+                let message = format!(
+                    "{said}; the rule has changed, and others of your certificates may violate it too: see the violations of {}",
+                    rule.id
+                );
+                (
+                    message,
+                    format!("violation:{}:{changed_at}:{owner}", rule.id),
+                )
+            }
+        };
+        Some(Notice {
+            kind: NotificationType::PolicyViolation,
+            certificate_id: one.certificate_id.clone(),
+            message,
+            key,
+        })
+    };
+    found.iter().filter_map(notice).collect()
 }
 
 fn detected(actor: &Actor, one: &PolicyViolation, now: Timestamp) -> AuditEvent {

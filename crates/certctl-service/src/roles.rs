@@ -1,7 +1,7 @@
 //! Roles and what they permit.
 
 use certctl_domain::{
-    access::{Actor, EffectivePermission, Permission, Role, SeededRole},
+    access::{Actor, EffectivePermission, Held, Permission, Role, SeededRole},
     audit::EventCategory,
     id::RoleId,
     page::{Page, PageRequest},
@@ -142,8 +142,8 @@ impl Services {
     /// Lets a role permit something more; nothing changes when it did so before.
     ///
     /// # Errors
-    /// [`Error::Forbidden`] without `auth.role.edit`, [`Error::NotYours`] for what the actor does not hold itself,
-    /// [`Error::Invalid`] for a permission that is none and for a scope that leads nowhere, [`Error::NotFound`].
+    /// [`Error::Forbidden`] without `auth.role.edit`, [`Error::NotYours`] for what the actor does not hold itself, or
+    /// not for good, [`Error::Invalid`] for a permission that is none and for a scope that leads nowhere, [`Error::NotFound`].
     pub async fn add_role_permission(
         &self,
         actor: &Actor,
@@ -152,7 +152,8 @@ impl Services {
     ) -> Result<(), Error> {
         authorise(actor, Permission::AuthRoleEdit)?;
         let added = input.parse()?;
-        may_hand_on(actor, std::slice::from_ref(&added))?;
+        // What a role permits has no end, whoever holds the role.
+        may_hand_on(actor, &[Held::for_good(added.clone())])?;
         let now = self.now();
         transaction!(self.db, "add role permission", conn => {
             roles::find(conn, id).await.or_not_found("role", id)?;

@@ -107,6 +107,41 @@ pub struct EffectivePermission {
     pub scope: Scope,
 }
 
+/// A permission with the time until which it is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The permission, and for what.
+    pub what: EffectivePermission,
+    /// When it ends, exclusive; none where nothing ends it.
+    pub until: Option<Timestamp>,
+}
+
+impl Held {
+    /// What nothing ends.
+    #[must_use]
+    pub const fn for_good(what: EffectivePermission) -> Self {
+        Self { what, until: None }
+    }
+
+    /// The same, ending at `end` at the latest.
+    #[must_use]
+    pub fn ending(self, end: Option<Timestamp>) -> Self {
+        let until = self.until.into_iter().chain(end).min();
+        Self { until, ..self }
+    }
+
+    /// Whether it is held for at least as much, and at least as long, as another.
+    fn covers(&self, other: &Self) -> bool {
+        let as_long = match (self.until, other.until) {
+            (None, _) => true,
+            (Some(mine), Some(end)) => mine >= end,
+            (Some(_), None) => false,
+        };
+        let as_wide = self.what.scope == Scope::Global || self.what.scope == other.what.scope;
+        self.what.permission == other.what.permission && as_wide && as_long
+    }
+}
+
 /// Who asks, with everything that decides what they may do. Made by authentication only; cheap to clone.
 #[derive(Clone)]
 pub struct Actor(Arc<ActorInner>);
@@ -117,10 +152,12 @@ struct ActorInner {
     admin: bool,
     roles: Vec<RoleId>,
     permissions: Vec<EffectivePermission>,
+    /// The same again with their ends; a permission stands here once for each end it has.
+    held: Vec<Held>,
 }
 
 impl Actor {
-    /// An actor with the permissions its grants give it.
+    /// An actor that holds these permissions for good.
     #[must_use]
     pub fn new(
         id: impl Into<String>,
@@ -129,12 +166,26 @@ impl Actor {
         roles: Vec<RoleId>,
         permissions: Vec<EffectivePermission>,
     ) -> Self {
+        let held = permissions.into_iter().map(Held::for_good).collect();
+        Self::holding(id, actor_type, admin, roles, held)
+    }
+
+    /// An actor with the permissions its grants give it, each for as long as they do.
+    #[must_use]
+    pub fn holding(
+        id: impl Into<String>,
+        actor_type: ActorType,
+        admin: bool,
+        roles: Vec<RoleId>,
+        held: Vec<Held>,
+    ) -> Self {
         Self(Arc::new(ActorInner {
             id: id.into(),
             actor_type,
             admin,
             roles,
-            permissions,
+            permissions: held.iter().map(|one| one.what.clone()).collect(),
+            held,
         }))
     }
 
@@ -201,15 +252,12 @@ impl Actor {
         })
     }
 
-    /// The first of these that the actor does not hold at least as widely; what an actor lacks it can give to nobody.
+    /// The first of these that the actor does not hold at least as widely and as long; what an actor lacks it can give to nobody.
     #[must_use]
-    pub fn lacks<'a>(
-        &self,
-        wanted: impl IntoIterator<Item = &'a EffectivePermission>,
-    ) -> Option<&'a EffectivePermission> {
+    pub fn lacks<'a>(&self, wanted: impl IntoIterator<Item = &'a Held>) -> Option<&'a Held> {
         wanted
             .into_iter()
-            .find(|one| !self.may(one.permission, &one.scope))
+            .find(|one| !self.0.held.iter().any(|held| held.covers(one)))
     }
 }
 
@@ -276,7 +324,8 @@ pub struct PreviousKey {
 
 #[cfg(test)]
 mod tests {
-    use super::{Actor, ActorType, EffectivePermission, Permission, Scope};
+    use super::{Actor, ActorType, EffectivePermission, Held, Permission, Scope};
+    use crate::time::Timestamp;
 
     #[test]
     fn scopes_intersect_as_the_algebra_says() {
@@ -301,26 +350,62 @@ mod tests {
         assert!(Actor::system().may(Permission::CertRead, &Scope::Global));
     }
 
+    fn of(permission: Permission, scope: &Scope, until: Option<i64>) -> Held {
+        Held {
+            what: EffectivePermission {
+                permission,
+                scope: scope.clone(),
+            },
+            until: until.map(Timestamp::from_seconds),
+        }
+    }
+
+    fn holder(held: Vec<Held>) -> Actor {
+        Actor::holding("k", ActorType::ApiKey, false, Vec::new(), held)
+    }
+
     #[test]
     fn an_actor_lacks_what_is_wider_than_what_it_holds() {
-        let of = |permission, scope: &Scope| EffectivePermission {
-            permission,
-            scope: scope.clone(),
-        };
         let (a, b) = (Scope::Issuer("a".into()), Scope::Issuer("b".into()));
         let held = vec![
-            of(Permission::IssuerEdit, &a),
-            of(Permission::CertRead, &Scope::Global),
+            of(Permission::IssuerEdit, &a, None),
+            of(Permission::CertRead, &Scope::Global, None),
         ];
-        let actor = Actor::new("k", ActorType::ApiKey, false, Vec::new(), held.clone());
+        let actor = holder(held.clone());
         assert_eq!(actor.lacks(&held), None);
-        assert_eq!(actor.lacks(&[of(Permission::CertRead, &b)]), None);
+        assert_eq!(actor.lacks(&[of(Permission::CertRead, &b, None)]), None);
         for wider in [&b, &Scope::Global] {
             let wanted = [
-                of(Permission::CertRead, &Scope::Global),
-                of(Permission::IssuerEdit, wider),
+                of(Permission::CertRead, &Scope::Global, None),
+                of(Permission::IssuerEdit, wider, None),
             ];
             assert_eq!(actor.lacks(&wanted), Some(&wanted[1]));
         }
+    }
+
+    #[test]
+    fn an_actor_lacks_what_lasts_longer_than_what_it_holds() {
+        let local = Scope::Issuer("a".into());
+        let actor = holder(vec![
+            of(Permission::IssuerEdit, &Scope::Global, Some(100)),
+            of(Permission::IssuerEdit, &local, None),
+        ]);
+        for (scope, until, lacks) in [
+            (&Scope::Global, Some(99), false),
+            (&Scope::Global, Some(100), false),
+            (&Scope::Global, Some(101), true),
+            (&Scope::Global, None, true),
+            (&local, None, false),
+            (&Scope::Issuer("b".into()), None, true),
+            (&Scope::Issuer("b".into()), Some(100), false),
+        ] {
+            let wanted = [of(Permission::IssuerEdit, scope, until)];
+            assert_eq!(actor.lacks(&wanted).is_some(), lacks, "{wanted:?}");
+        }
+        let end = |seconds| Some(Timestamp::from_seconds(seconds));
+        let one = of(Permission::IssuerEdit, &local, Some(50));
+        assert_eq!(one.clone().ending(end(60)).until, end(50));
+        assert_eq!(one.clone().ending(end(40)).until, end(40));
+        assert_eq!(one.ending(None).until, end(50));
     }
 }

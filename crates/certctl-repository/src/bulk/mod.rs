@@ -6,6 +6,7 @@
 //! Rows that others hold are waited for, not passed over: the counts are those of all matches. They are locked in the order of
 //! their ids, so that two bulk changes never wait for each other in a circle.
 
+pub mod asked;
 mod reassign;
 mod renew;
 mod revoke;

@@ -47,6 +47,8 @@ pub struct Renewed {
     pub awaiting_approval: i64,
     /// The new jobs by certificate, in the order of the certificates; the first of them when there are more than were asked for.
     pub jobs: Vec<(CertificateId, JobId)>,
+    /// What the ids of the requests for approval begin with, before a dash.
+    pub asked: String,
 }
 
 #[derive(QueryableByName)]
@@ -82,6 +84,7 @@ impl From<Vec<Row>> for Renewed {
             enqueued,
             awaiting_approval,
             jobs,
+            asked: String::new(),
         }
     }
 }
@@ -99,10 +102,14 @@ pub async fn renew(
     // One id that no other process makes, and the number of the match behind it.
     let job = JobId::generate(renewal.now).into_string();
     let approval = ActorRoleId::generate(renewal.now).into_string();
-    on_conn!(conn,
+    let renewed = on_conn!(conn,
         pg c => postgres(c, selection, renewal, &job, &approval).await,
         sqlite c => roomy(c, async |c| sqlite(c, selection, renewal, &job, &approval).await).await,
-    )
+    )?;
+    Ok(Renewed {
+        asked: approval,
+        ..renewed
+    })
 }
 
 async fn postgres(

@@ -65,6 +65,7 @@ macro_rules! embedded_in {
             "0007_list_indexes.up.sql",
             "0009_limits.up.sql",
             "0012_list_totals.up.sql",
+            "0013_policy_review.up.sql",
         )
     };
 }

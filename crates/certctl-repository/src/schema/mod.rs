@@ -49,6 +49,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     counters,
     issuance_approval_requests,
     notification_events,
+    policy_review,
     scheduler_leases,
     revocation_status,
     crl_cache,

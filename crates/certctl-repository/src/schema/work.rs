@@ -130,3 +130,12 @@ diesel::table! {
         value -> BigInt,
     }
 }
+
+diesel::table! {
+    use diesel::sql_types::{Integer, Nullable, Text};
+
+    policy_review (id) {
+        id -> Integer,
+        asked_to -> Nullable<Text>,
+    }
+}

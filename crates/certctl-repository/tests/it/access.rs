@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use certctl_domain::{
-    access::{ActorType, EffectivePermission, Permission, PreviousKey, Scope, SeededRole},
+    access::{ActorType, EffectivePermission, Held, Permission, PreviousKey, Scope, SeededRole},
     id::{ActorRoleId, ApiKeyId, RoleId},
     page::PageRequest,
     time::Timestamp,
@@ -159,7 +159,7 @@ db_tests! {
         }
         assert_eq!(holdings(&db, START).await.until, Some(START + HOUR));
         give(&local, None).await;
-        assert!(holdings(&db, START + HOUR).await.permissions.iter().all(|one| one.scope == local));
+        assert!(holdings(&db, START + HOUR).await.permissions.iter().all(|one| one.what.scope == local));
         let take = async |scope: Option<&Scope>| tx!(db, conn => grants::take(conn, "ann", ActorType::ApiKey, &role, scope).await).unwrap();
         assert_eq!(take(Some(&Scope::Issuer("none".into()))).await, 0);
         assert_eq!(take(Some(&Scope::Global)).await, 1);
@@ -224,7 +224,7 @@ db_tests! {
             let held = holdings(&db, START).await;
             assert_eq!(held.roles, [RoleId::from_stored(role.id())]);
             let expected: Vec<Permission> = Permission::ALL.iter().copied().filter(|permission| role.holds(*permission)).collect();
-            let mut found: Vec<Permission> = held.permissions.iter().map(|one| one.permission).collect();
+            let mut found: Vec<Permission> = held.permissions.iter().map(|one| one.what.permission).collect();
             found.sort();
             let mut expected = expected;
             expected.sort();
@@ -239,7 +239,7 @@ db_tests! {
         let local = Scope::Issuer("iss-local".into());
         grant(&db, "ar-1", &viewer, local.clone(), Some(START + HOUR)).await.unwrap();
         let held = holdings(&db, START).await;
-        assert!(held.permissions.iter().all(|one| one.scope == local) && !held.permissions.is_empty());
+        assert!(held.permissions.iter().all(|one| one.what.scope == local && one.until == Some(START + HOUR)) && !held.permissions.is_empty());
         assert!(holdings(&db, START + HOUR).await.permissions.is_empty(), "an hour later");
         // The same grant a second time stays the first.
         grant(&db, "ar-2", &viewer, local.clone(), None).await.unwrap();
@@ -248,9 +248,19 @@ db_tests! {
         grant(&db, "ar-4", &viewer, Scope::Global, None).await.unwrap();
         let held = holdings(&db, START).await;
         assert_eq!(held.roles.len(), 1);
-        for scope in [local, Scope::Global] {
-            let one = EffectivePermission { permission: Permission::CertRead, scope };
+        for (scope, until) in [(local, Some(START + HOUR)), (Scope::Global, None)] {
+            let what = EffectivePermission { permission: Permission::CertRead, scope };
+            let one = Held { what, until };
             assert_eq!(held.permissions.iter().filter(|found| **found == one).count(), 1, "{one:?}");
+        }
+        // Of two grants of the same, whatever their order, the one that lasts longer counts.
+        for (first, second) in [(1, 2), (4, 3)] {
+            tx!(db, conn => roles::revoke_all(conn, "ann", ActorType::ApiKey).await).unwrap();
+            grant(&db, "ar-6", &viewer, Scope::Global, Some(START + first * HOUR)).await.unwrap();
+            grant(&db, "ar-7", "r-operator", Scope::Global, Some(START + second * HOUR)).await.unwrap();
+            let held = holdings(&db, START).await;
+            let read = held.permissions.iter().find(|one| one.what.permission == Permission::CertRead).unwrap();
+            assert_eq!(read.until, Some(START + first.max(second) * HOUR));
         }
         let other = roles::holdings(reader!(db), "ann", ActorType::User, START).await.unwrap();
         assert_eq!(other, roles::Holdings::default());

@@ -97,7 +97,7 @@ impl Services {
 
     async fn look_up(&self, hash: &str, now: Timestamp) -> Result<Entry, Error> {
         if let Some((name, admin)) = self.access.configured(hash) {
-            return self.entry(name, ActorType::ApiKey, *admin, now).await;
+            return self.entry(name, ActorType::ApiKey, *admin, None, now).await;
         }
         let mut conn = self.read().await?;
         if let Some(agent) = agents::find_by_key_hash(&mut conn, hash).await? {
@@ -106,7 +106,7 @@ impl Services {
                 return Ok(found(Who::Retired(agent.id), now));
             }
             let id = agent.id.as_str();
-            return self.entry(id, ActorType::Agent, false, now).await;
+            return self.entry(id, ActorType::Agent, false, None, now).await;
         }
         let Some(key) = api_keys::find_by_hash(&mut conn, hash).await? else {
             return Ok(found(Who::Nobody, now));
@@ -117,7 +117,7 @@ impl Services {
         };
         self.access.uses.learn(&key.id, key.last_used_at, now);
         let entry = self
-            .entry(&key.name, ActorType::ApiKey, key.admin, now)
+            .entry(&key.name, ActorType::ApiKey, key.admin, end, now)
             .await?;
         Ok(Entry {
             until: earlier(entry.until, end),
@@ -126,15 +126,18 @@ impl Services {
         })
     }
 
+    /// What is found of an actor whose key is accepted until `end`, and who holds nothing for longer by it.
     async fn entry(
         &self,
         id: &str,
         actor_type: ActorType,
         admin: bool,
+        end: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<Entry, Error> {
         let held = roles::holdings(&mut self.read().await?, id, actor_type, now).await?;
-        let actor = Actor::new(id, actor_type, admin, held.roles, held.permissions);
+        let permissions = held.permissions.into_iter().map(|one| one.ending(end));
+        let actor = Actor::holding(id, actor_type, admin, held.roles, permissions.collect());
         Ok(Entry {
             until: held.until,
             ..found(Who::Actor(actor), now)

@@ -4,6 +4,7 @@
 //! out. Each call is one transaction with its audit row, however many certificates match, so it happens as a whole or not at all,
 //! and what it answers is what it did.
 
+mod ask;
 mod tell;
 
 use std::collections::BTreeSet;
@@ -25,7 +26,6 @@ use serde_json::{Value, json};
 
 use crate::{
     Error, Services,
-    approvals::count_bypassed,
     engine::WAKE_CHANNEL,
     input::{known, one_of, reference},
     renewals::warn_unoffered,
@@ -123,7 +123,10 @@ impl Services {
         };
         let renewed = transaction!(self.db, "bulk renew", conn => {
             let done = bulk::renew(conn, &selection, &renewal).await?;
-            let bypassed = self.bypass_made(conn, actor, now).await?;
+            let approved = match done.awaiting_approval {
+                0 => Vec::new(),
+                _ => self.ask_for_batch(conn, actor, &done.asked, now).await?,
+            };
             let jobs: Vec<JobId> = done.jobs.iter().map(|(_, job)| job.clone()).collect();
             let unoffered = agent::mark_unoffered(conn, &jobs).await?;
             if done.enqueued > 0 {
@@ -132,10 +135,10 @@ impl Services {
             let details = json!({"criteria": criteria.audited(), "total_matched": done.matched, "total_enqueued": done.enqueued,
                 "total_awaiting_approval": done.awaiting_approval});
             record(conn, event(actor, EventCategory::CertLifecycle, "bulk_renewal_initiated", BULK, details, now)).await?;
-            Ok::<_, Error>((done, bypassed, unoffered))
+            Ok::<_, Error>((done, approved, unoffered))
         });
-        let (done, bypassed, unoffered) = renewed?;
-        count_bypassed(&bypassed);
+        let (done, approved, unoffered) = renewed?;
+        ask::count_approved(&approved);
         warn_unoffered(&unoffered);
         if done.enqueued > 0 {
             self.wake.ring();

@@ -1,4 +1,4 @@
-//! Wakes the workers when there is something to do.
+//! Wakes whoever waits for something to do.
 
 use tokio::sync::Notify;
 
@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 pub(crate) struct Wake(Notify);
 
 impl Wake {
-    /// There are jobs to do.
+    /// There is something to do.
     pub(crate) fn ring(&self) {
         self.0.notify_one();
     }

@@ -166,11 +166,61 @@ db_tests! {
         world.enter(&single).await;
         world.renew(&single.id).await;
         let shown = world.db.texts("SELECT CAST(metadata AS TEXT) AS value FROM issuance_approval_requests ORDER BY certificate_id").await;
-        let mut shown: Vec<serde_json::Value> = shown.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
-        // How urgent it is, a single renewal works out besides.
-        assert_eq!(shown[1].as_object_mut().unwrap().remove("severity_tier"), Some("informational".into()));
+        let shown: Vec<serde_json::Value> = shown.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+        assert_eq!(shown[0]["severity_tier"], "informational");
         assert_eq!(shown[0], shown[1]);
         assert_eq!(shown[0]["sans"], "b.example.test,a.example.test");
+    }
+
+    async fn each_request_of_many_says_how_grave_it_is_and_has_its_audit_row(db: TestDb) {
+        let world = World::with_server_keys(db).await;
+        world.profile(|one| one.requires_approval = true).await;
+        let mut strict = entities::policy("rp-strict");
+        strict.alert_thresholds_days = vec![60, 30];
+        strict.alert_severity_map = [("60".to_owned(), "critical".to_owned())].into();
+        enter!(world, renewal_policies::insert(&strict));
+        // Days to the end by policy: as a single renewal would say it of each.
+        let cases = [("mc-0", 0, false, "critical"), ("mc-7", 7, false, "warning"), ("mc-14", 14, false, "warning"), ("mc-15", 15, false, "informational"),
+            ("mc-90", 90, false, "informational"), ("mc-s30", 30, true, "informational"), ("mc-s60", 60, true, "critical"), ("mc-s61", 61, true, "informational")];
+        for (id, days, is_strict, _) in cases {
+            let mut one = world.ids.certificate(id);
+            one.status = S::Active;
+            one.expires_at = Some(world.now() + std::time::Duration::from_secs(days * 86_400));
+            if is_strict {
+                one.renewal_policy_id = strict.id.clone();
+            }
+            world.enter(&one).await;
+        }
+        let commits = world.db.commits();
+        let done = world.services.bulk_renew(&world.admin, &ids(&cases.map(|(id, ..)| id))).await.unwrap();
+        assert_eq!((counts(&done), world.db.commits() - commits), ((8, 8, 0, 0), 1));
+        let page = certctl_domain::page::PageRequest::default();
+        let asked = world.services.list_approvals(&world.admin, &certctl_service::ApprovalFilter::default(), page).await.unwrap();
+        assert_eq!(asked.total, 8);
+        let mut rows = Vec::new();
+        for one in &asked.rows {
+            let id = one.certificate_id.as_ref().unwrap().as_str();
+            let expected = cases.iter().find(|(case, ..)| *case == id).unwrap().3;
+            assert_eq!(one.metadata["severity_tier"], expected, "{id}");
+            assert_eq!(one.metadata["common_name"], format!("{id}.example.test"), "the rest is still there");
+            rows.push(format!("{} {} {}", one.id, one.profile_id, one.job_id.as_ref().unwrap()));
+        }
+        let sql = match world.db.backend() {
+            Backend::Postgres => "SELECT resource_id || ' ' || (details ->> 'profile_id') || ' ' || (details ->> 'job_id') AS value \
+                FROM audit_events WHERE action = 'approval_requested' AND actor = 'ann' AND actor_type = 'User' AND resource_type = 'approval'",
+            Backend::Sqlite => "SELECT resource_id || ' ' || json_extract(details, '$.profile_id') || ' ' || json_extract(details, '$.job_id') AS value \
+                FROM audit_events WHERE action = 'approval_requested' AND actor = 'ann' AND actor_type = 'User' AND resource_type = 'approval'",
+        };
+        let mut audited = world.db.texts(sql).await;
+        audited.sort();
+        rows.sort();
+        assert_eq!(audited, rows);
+        assert!(world.services.seal_audit_log().await.unwrap().rows > 8, "and they are sealed like others");
+        let found = world.services.verify_audit_log(&world.admin, certctl_service::audit::VerifyFrom::Start, None).await;
+        assert!(found.unwrap().first_break.is_none());
+        // Asked again, nothing is asked for anew.
+        assert_eq!(world.services.bulk_renew(&world.admin, &ids(&["mc-0", "mc-7"])).await.unwrap().changed, 0);
+        assert_eq!(world.recorded("approval_requested").await, 8);
     }
 
     async fn criteria_are_combined_and_ids_narrow_them(db: TestDb) {

@@ -16,7 +16,7 @@ use certctl_service::{
 use certctl_testkit::{TestDb, db_tests, services::config};
 
 use crate::{
-    kit::actor,
+    kit::{actor, actor_until},
     support::{World, actor_of, outcome, refusal},
 };
 
@@ -125,6 +125,40 @@ db_tests! {
         // Who holds all of it for one issuer only makes no key, since those hold it for everything.
         let local = &actor("local", Permission::ALL, &Scope::Issuer("iss-local".into()));
         assert_eq!(outcome(s.create_key(local, key("b", &["r-viewer"])).await), "needs auth.key.create");
+    }
+
+    async fn no_key_outlives_what_its_maker_holds(db: TestDb) {
+        let world = World::new(db).await;
+        let s = &world.services;
+        let end = world.now() + Duration::from_secs(3600);
+        let lent = &actor_until("lent", Permission::ALL, end);
+        let ending = |name: &str, expires_at| KeyInput { expires_at, ..key(name, &["r-viewer"]) };
+        assert_eq!(outcome(s.create_key(lent, ending("a", None)).await), "not yours");
+        assert_eq!(outcome(s.create_key(lent, ending("a", Some(end + Duration::from_secs(1)))).await), "not yours");
+        assert_eq!(outcome(s.create_key(lent, ending("a", Some(end))).await), "ok");
+        let grants = world.db.texts("SELECT CASE WHEN expires_at IS NULL THEN 'for good' ELSE 'ends' END AS value FROM actor_roles WHERE actor_id = 'a'").await;
+        assert_eq!(grants, ["ends"], "with the key, so that no later one of this name holds it for good");
+        // Whoever rotates a key has its value, for as long as the key lasts.
+        make(&world, "lasting", &["r-viewer"]).await;
+        make(&world, "bare", &[]).await;
+        for (name, expected) in [("lasting", "not yours"), ("a", "ok"), ("bare", "ok")] {
+            assert_eq!(outcome(s.rotate_key(lent, name, Duration::ZERO).await), expected, "{name}");
+        }
+        // Grants that wait for a name count for as long as the key will last.
+        let grant = GrantInput { role_id: "r-viewer".into(), scope: ScopeInput::default(), expires_at: None };
+        s.grant_role(&world.admin, "waiting", grant).await.unwrap();
+        let named = |expires_at| KeyInput { expires_at, ..key("waiting", &[]) };
+        assert_eq!(outcome(s.create_key(lent, named(None)).await), "not yours");
+        assert_eq!(outcome(s.create_key(lent, named(Some(end))).await), "ok");
+        // A key that ends makes none that does not, and its old value, accepted for a while, does not take the new one over.
+        let root = s.create_key(&world.admin, KeyInput { expires_at: Some(end), ..key("root", &["r-admin"]) }).await.unwrap();
+        let itself = s.authenticate(root.value.expose()).await.unwrap().unwrap();
+        assert_eq!(outcome(s.create_key(&itself, ending("b", None)).await), "not yours");
+        let newer = s.rotate_key(&itself, "root", Duration::from_secs(60)).await.unwrap();
+        let old = s.authenticate(root.value.expose()).await.unwrap().unwrap();
+        assert_eq!(outcome(s.rotate_key(&old, "root", Duration::ZERO).await), "not yours");
+        let itself = s.authenticate(newer.value.expose()).await.unwrap().unwrap();
+        assert_eq!(outcome(s.rotate_key(&itself, "root", Duration::ZERO).await), "ok");
     }
 
     async fn a_rotated_key_changes_at_once_or_after_its_grace(db: TestDb) {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use certctl_domain::{
-    access::{Actor, ActorType, EffectivePermission, Permission, Scope},
+    access::{Actor, ActorType, EffectivePermission, Held, Permission, Scope},
     id::IssuerId,
     issuer::IssuerType,
     ports::{
@@ -13,7 +13,7 @@ use certctl_domain::{
     revocation::RevocationReason,
     secret::Secret,
     serial::SerialNumber,
-    time::ManualClock,
+    time::{ManualClock, Timestamp},
 };
 use certctl_pki::seal::Sealer;
 use certctl_service::{Error, Services, config::Dependencies};
@@ -99,6 +99,18 @@ pub(crate) fn actor(id: &str, permissions: &[Permission], scope: &Scope) -> Acto
         scope: scope.clone(),
     });
     Actor::new(id, ActorType::ApiKey, false, Vec::new(), held.collect())
+}
+
+/// Somebody who may do all this for everything, until then.
+pub(crate) fn actor_until(id: &str, permissions: &[Permission], until: Timestamp) -> Actor {
+    let held = permissions.iter().map(|permission| Held {
+        what: EffectivePermission {
+            permission: *permission,
+            scope: Scope::Global,
+        },
+        until: Some(until),
+    });
+    Actor::holding(id, ActorType::ApiKey, false, Vec::new(), held.collect())
 }
 
 /// What became of a use case, in a word or two.

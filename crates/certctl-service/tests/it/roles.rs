@@ -15,7 +15,7 @@ use certctl_service::{
 use certctl_testkit::{TestDb, db_tests, services::config};
 
 use crate::{
-    kit::actor,
+    kit::{actor, actor_until},
     support::{World, actor_of, outcome, refusal},
 };
 
@@ -206,6 +206,35 @@ db_tests! {
         // An operator's own role is not enough to make operators: that takes the permission to grant.
         let operator = &actor_of("op", ActorType::ApiKey, SeededRole::Operator);
         assert_eq!(outcome(s.grant_role(operator, "ci", grant("r-operator", ScopeInput::default())).await), "needs auth.role.assign");
+    }
+
+    async fn nobody_hands_on_for_longer_than_they_hold_it_themselves(db: TestDb) {
+        let world = World::new(db).await;
+        let s = &world.services;
+        let end = world.now() + Duration::from_secs(3600);
+        let lent = &actor_until("lent", Permission::ALL, end);
+        let until = |expires_at| GrantInput { expires_at, ..grant("r-viewer", ScopeInput::default()) };
+        for (wanted, expected) in [(Some(end), "ok"), (Some(end - Duration::from_secs(1)), "ok"), (Some(end + Duration::from_micros(1)), "not yours"), (None, "not yours")] {
+            for key in ["ci", "lent"] {
+                assert_eq!(outcome(s.grant_role(lent, key, until(wanted)).await), expected, "{wanted:?}");
+            }
+        }
+        let text = refusal(s.grant_role(lent, "ci", until(None)).await);
+        assert!(text.ends_with("for everything ends before what you hand on"), "{text}");
+        let role = s.create_role(lent, named("release")).await.unwrap().id;
+        assert_eq!(outcome(s.add_role_permission(lent, &role, &permission("cert.read", ScopeInput::default())).await), "not yours", "a role has no end");
+        assert!(permits(&world, &role).await.is_empty());
+        // The same by real grants and keys: an hour's administrator, found by the key.
+        let made = s.create_key(&world.admin, certctl_service::keys::KeyInput { name: "hour".into(), ..Default::default() }).await.unwrap();
+        s.grant_role(&world.admin, "hour", GrantInput { role_id: "r-admin".into(), scope: ScopeInput::default(), expires_at: Some(end) }).await.unwrap();
+        let hour = s.authenticate(made.value.expose()).await.unwrap().unwrap();
+        assert_eq!(outcome(s.grant_role(&hour, "hour", GrantInput { role_id: "r-admin".into(), scope: ScopeInput::default(), expires_at: None }).await), "not yours");
+        assert_eq!(outcome(s.grant_role(&hour, "ci", until(Some(end))).await), "ok");
+        // A second grant without an end makes the first one's end no bound any more, for what the second one holds.
+        s.grant_role(&world.admin, "hour", grant("r-viewer", ScopeInput::default())).await.unwrap();
+        let hour = s.authenticate(made.value.expose()).await.unwrap().unwrap();
+        assert_eq!(outcome(s.grant_role(&hour, "ci", until(None)).await), "ok");
+        assert_eq!(outcome(s.grant_role(&hour, "ci", grant("r-operator", ScopeInput::default())).await), "not yours");
     }
 
     async fn what_is_left_of_a_demo_is_removed_for_good(db: TestDb) {
