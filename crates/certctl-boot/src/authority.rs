@@ -1,6 +1,6 @@
 //! The CAs of replicas that share a database and no disk.
 
-use certctl_connectors::issuer::ca_store::{CaStore, StoredCa};
+use certctl_connectors::issuer::ca_store::{CaStore, FileCaStore, StoredCa};
 use certctl_domain::{
     id::IssuerId,
     ports::{BoxFuture, issuer::IssuerError},
@@ -20,6 +20,8 @@ use zeroize::Zeroizing;
 pub(crate) struct DatabaseCaStore {
     pub(crate) db: Db,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Where this server may have made one before there was a key to share it with; the next start would share it again.
+    pub(crate) files: FileCaStore,
 }
 
 impl CaStore for DatabaseCaStore {
@@ -51,6 +53,16 @@ impl CaStore for DatabaseCaStore {
                 authorities::insert_if_absent(conn, id, &authority, now).await
             });
             kept.map(stored).map_err(unavailable)
+        })
+    }
+
+    fn remove<'a>(&'a self, id: &'a IssuerId) -> BoxFuture<'a, Result<(), IssuerError>> {
+        Box::pin(async move {
+            self.files.remove(id).await?;
+            let removed: Result<(), Error> = transaction!(self.db, "remove local ca", conn => {
+                authorities::remove(conn, id).await
+            });
+            removed.map_err(unavailable)
         })
     }
 

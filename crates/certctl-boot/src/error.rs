@@ -53,6 +53,15 @@ pub enum Error {
     /// The process logs or counts already, elsewhere.
     #[error("logs and metrics cannot be started")]
     Telemetry(#[from] certctl_telemetry::Error),
+    /// Grants of the demo actor are left, and that is not to be.
+    #[error(
+        "CERTCTL_DEMO_MODE_RESIDUAL_STRICT: {grants} grants of the demo actor are left from a time without authentication; \
+         start once without it and remove them: POST /api/v1/auth/demo-residual/cleanup"
+    )]
+    DemoGrants {
+        /// How many.
+        grants: usize,
+    },
     /// The machine gave no random bytes.
     #[error("the system gave no random bytes")]
     Random,

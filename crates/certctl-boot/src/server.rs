@@ -100,6 +100,10 @@ impl Server {
             .configure_local_issuer(&wiring::local_ca(&settings))
             .await?;
         services.grant_configured_keys().await?;
+        let grants = services.look_for_demo_grants().await?;
+        if grants > 0 && settings.auth.demo_residual_strict {
+            return Err(Error::DemoGrants { grants });
+        }
         if settings.jobs.approval_bypass {
             tracing::warn!(
                 "CERTCTL_APPROVAL_BYPASS is set: what needs a second person is approved at once"
@@ -198,6 +202,7 @@ async fn ca_store(
         Arc::new(DatabaseCaStore {
             db: db.clone(),
             clock: Arc::clone(clock),
+            files: files.clone(),
         })
     });
     let store = shared.as_deref().map(|store| store as &dyn CaStore);

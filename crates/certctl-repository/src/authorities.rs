@@ -51,3 +51,13 @@ pub async fn insert_if_absent(
     on_conn!(conn, c => diesel::insert_into(local_authorities::table).values(row).on_conflict_do_nothing().execute(c).await)?;
     find(conn, issuer).await?.ok_or(Error::NotFound)
 }
+
+/// Removes the CA of an issuer, when it has one.
+///
+/// # Errors
+/// What the database says.
+pub async fn remove(conn: &mut Conn, issuer: &IssuerId) -> Result<(), Error> {
+    let row = local_authorities::table.find(issuer.as_str());
+    on_conn!(conn, c => diesel::delete(row).execute(c).await)?;
+    Ok(())
+}

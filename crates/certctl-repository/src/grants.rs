@@ -90,6 +90,24 @@ async fn of(
         .collect())
 }
 
+/// The ids of all grants of an actor, whether they have ended or not.
+///
+/// # Errors
+/// What the database says.
+pub async fn ids_of(
+    conn: &mut Conn,
+    actor_id: &str,
+    actor_type: ActorType,
+) -> Result<Vec<String>, Error> {
+    Ok(on_conn!(conn, c => actor_roles::table
+        .filter(actor_roles::actor_id.eq(actor_id))
+        .filter(actor_roles::actor_type.eq(actor_type.as_str()))
+        .select(actor_roles::id)
+        .order(actor_roles::id)
+        .load(c)
+        .await)?)
+}
+
 /// Somebody who holds a role, or whose key is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {

@@ -5,6 +5,7 @@ use certctl_domain::{
     issuer::{ConfigSource, HierarchyMode, Issuer, IssuerType, TestStatus},
     page::{Page, PageRequest},
     text_enum::UnknownValue,
+    time::Timestamp,
 };
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -74,3 +75,32 @@ impl TryFrom<IssuerRow> for Issuer {
 }
 
 crud!(issuers, IssuerRow, Issuer, IssuerId, order issuers::created_at.desc(), issuers::id);
+
+/// Whether anything that an issuer signed is valid after `now`, whoever issues its certificate since.
+///
+/// # Errors
+/// What the database says.
+pub async fn vouches(conn: &mut Conn, id: &IssuerId, now: Timestamp) -> Result<bool, Error> {
+    use crate::schema::certificate_versions as v;
+    let valid = v::table
+        .filter(v::issuer_id.eq(id.as_str()))
+        .filter(v::not_after.gt(At(now)))
+        .select(v::id)
+        .limit(1);
+    let found: Option<String> = on_conn!(conn, c => valid.first(c).await.optional())?;
+    Ok(found.is_some())
+}
+
+/// Whether an issuer is asked to sign something, or may have signed it already.
+///
+/// # Errors
+/// What the database says.
+pub async fn is_signing(conn: &mut Conn, id: &IssuerId) -> Result<bool, Error> {
+    use crate::schema::issuance_intents as i;
+    let asked = i::table
+        .filter(i::issuer_id.eq(id.as_str()))
+        .select(i::job_id)
+        .limit(1);
+    let found: Option<String> = on_conn!(conn, c => asked.first(c).await.optional())?;
+    Ok(found.is_some())
+}

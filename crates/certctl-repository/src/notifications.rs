@@ -410,3 +410,88 @@ impl TryFrom<AlertRow> for ExpiryAlert {
         })
     }
 }
+
+/// Alerts that go no way: when certificates of one policy would be told of, and why they are not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SkippedWindow {
+    /// The policy.
+    pub policy_id: RenewalPolicyId,
+    /// The days before the end that were crossed.
+    pub threshold: u32,
+    /// The place of what is wrong among all that is wrong of this threshold.
+    pub number: usize,
+    /// The action of the audit row.
+    pub action: &'static str,
+    /// The channel that there is not, where that is what is wrong.
+    pub channel: Option<String>,
+    /// Certificates that end after this,
+    pub after: Timestamp,
+    /// and not after this.
+    pub until: Timestamp,
+}
+
+/// Writes an audit row of each alert within these windows that goes no way, at most `limit` of them, once for each version,
+/// threshold and reason (scheduler §4.1): their ids say of what they are. Returns their thresholds.
+///
+/// # Errors
+/// What the database says.
+pub async fn record_skipped(
+    conn: &mut Conn,
+    windows: &[SkippedWindow],
+    limit: i64,
+    now: Timestamp,
+) -> Result<Vec<u32>, Error> {
+    #[derive(QueryableByName)]
+    struct IdRow {
+        #[diesel(sql_type = Text)]
+        id: String,
+    }
+    let columns = [
+        ("policy", "text"),
+        ("days", "bigint"),
+        ("place", "bigint"),
+        ("action", "text"),
+        ("way", "text"),
+        ("low", "timestamptz"),
+        ("high", "timestamptz"),
+    ];
+    let rows = windows
+        .iter()
+        .map(|one| {
+            json!({"policy": one.policy_id.as_str(), "days": one.threshold, "place": one.number, "action": one.action,
+                   "way": one.channel, "low": moment(conn, one.after), "high": moment(conn, one.until)})
+        })
+        .collect();
+    let batch = Batch::new(conn, &columns, rows);
+    let object = match conn {
+        Conn::Postgres(_) => "jsonb_build_object",
+        Conn::Sqlite(_) => "json_object",
+    };
+    // Audit rows are never replaced, not even by themselves, so those that are there are left out beforehand. Of two replicas at
+    // the same moment the second one finds the conflict.
+    let sql = batch.statement(
+        conn,
+        "WITH due AS (SELECT c.id AS cert, b.days, b.action, b.way, 'audit-unalerted-' || \
+                COALESCE((SELECT v.id FROM certificate_versions v WHERE v.certificate_id = c.id \
+                    ORDER BY v.created_at DESC, v.id DESC LIMIT 1), c.id) || '-' || b.place || '-' || b.days AS id \
+            FROM {batch} JOIN managed_certificates c ON c.renewal_policy_id = b.policy \
+                AND c.status IN ('Active', 'Expiring', 'Expired', 'RenewalInProgress', 'Failed') \
+                AND c.expires_at > b.low AND c.expires_at <= b.high) \
+         INSERT INTO audit_events (id, actor, actor_type, action, resource_type, resource_id, details, timestamp, event_category) \
+         SELECT id, 'system', 'System', action, 'certificate', cert, \
+            {object}('threshold_days', days, 'channel', way), $2, 'cert_lifecycle' \
+         FROM due WHERE NOT EXISTS (SELECT 1 FROM audit_events e WHERE e.id = due.id) LIMIT $3 \
+         ON CONFLICT DO NOTHING RETURNING id",
+    )
+    .replace("{object}", object);
+    let rows: Vec<IdRow> = on_conn!(conn, c => diesel::sql_query(sql)
+        .bind::<JsonDoc, _>(&batch.rows)
+        .bind::<UtcTimestamp, _>(At(now))
+        .bind::<BigInt, _>(limit)
+        .load(c)
+        .await)?;
+    Ok(rows
+        .iter()
+        .filter_map(|row| row.id.rsplit('-').next()?.parse().ok())
+        .collect())
+}

@@ -1,6 +1,6 @@
 //! How far the certificates have been asked again since a policy rule changed.
 //!
-//! There is one row, which is locked while it is worked on, so that of two replicas each page of certificates is asked by one.
+//! There is at most one row, which is locked while it is worked on, so that of two replicas each page of certificates is asked by one.
 
 use certctl_domain::id::CertificateId;
 use diesel::{
@@ -16,7 +16,7 @@ use crate::{Conn, Error, db::dialect, schema::policy_review};
 /// # Errors
 /// What the database says.
 pub async fn begin(conn: &mut Conn) -> Result<(), Error> {
-    const SQL: &str = "UPDATE policy_review SET asked_to = ''";
+    const SQL: &str = "INSERT INTO policy_review (id, asked_to) VALUES (1, '') ON CONFLICT (id) DO UPDATE SET asked_to = ''";
     on_conn!(conn, c => diesel::sql_query(SQL).execute(c).await)?;
     Ok(())
 }

@@ -216,16 +216,16 @@ pub async fn resolve(
     now: Timestamp,
 ) -> Result<usize, Error> {
     use policy_violations as v;
-    if gone.is_empty() {
-        return Ok(0);
+    let mut resolved = 0;
+    // SQLite has a limit of parameters.
+    for part in gone.chunks(5000) {
+        let ids: Vec<&str> = part.iter().map(PolicyViolationId::as_str).collect();
+        let rows = v::table
+            .filter(v::id.eq_any(&ids))
+            .filter(v::resolved_at.is_null());
+        resolved += on_conn!(conn, c => diesel::update(rows).set(v::resolved_at.eq(Some(At(now)))).execute(c).await)?;
     }
-    let ids: Vec<&str> = gone.iter().map(PolicyViolationId::as_str).collect();
-    let rows = v::table
-        .filter(v::id.eq_any(&ids))
-        .filter(v::resolved_at.is_null());
-    Ok(
-        on_conn!(conn, c => diesel::update(rows).set(v::resolved_at.eq(Some(At(now)))).execute(c).await)?,
-    )
+    Ok(resolved)
 }
 
 /// Reads one page of what violates a rule, or did, newest first, and the count of all of it.

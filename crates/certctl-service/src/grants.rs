@@ -27,6 +27,9 @@ use crate::{
     services::{authorise, event, record},
 };
 
+/// The grant of the demo actor that the baseline seed makes.
+const SEEDED_DEMO_GRANT: &str = "ar-demo-anon-admin";
+
 /// What a grant or a permission extends to, as a caller says it; nothing said is everything.
 #[derive(Debug, Clone, Default)]
 pub struct ScopeInput {
@@ -165,6 +168,41 @@ impl Services {
         })?;
         self.access.clear();
         Ok(())
+    }
+
+    /// Looks at a start for what is left of a server that asked nobody who they are: grants of the demo actor that somebody could
+    /// have used, since certctl ran without authentication on this database, or that somebody made. The grant that every database
+    /// begins with is none where everybody was always asked. Returns how many there are.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn look_for_demo_grants(&self) -> Result<usize, Error> {
+        const RAN_OPEN: &str = "ran_without_authentication";
+        let now = self.now();
+        if self.config.auth_none {
+            transaction!(self.db, "note that nobody is asked", conn => {
+                Ok::<_, Error>(installation::claim(conn, RAN_OPEN, &self.config.instance, now).await?)
+            })?;
+            return Ok(0);
+        }
+        let mut conn = self.read().await?;
+        let ran_open = installation::get(&mut conn, RAN_OPEN).await?.is_some();
+        let mut left = grants::ids_of(&mut conn, DEMO_ACTOR, ActorType::Anonymous).await?;
+        drop(conn);
+        left.retain(|id| ran_open || id != SEEDED_DEMO_GRANT);
+        if left.is_empty() {
+            return Ok(0);
+        }
+        tracing::warn!(
+            grants = left.len(),
+            "grants of the demo actor are left from a time without authentication; POST /api/v1/auth/demo-residual/cleanup removes them"
+        );
+        transaction!(self.db, "record demo grants", conn => {
+            let details = json!({"grants": &left});
+            let resource = ("actor", DEMO_ACTOR);
+            record(conn, event(&Actor::system(), EventCategory::Auth, "auth.demo_residual_grants_detected", resource, details, now)).await
+        })?;
+        Ok(left.len())
     }
 
     /// Removes what is left of a server that asked nobody who they are: the grants of the demo actor, for good. How many there

@@ -9,7 +9,7 @@ use certctl_domain::{
     audit::{AuditEvent, EventCategory},
     id::{CertificateId, JobId, NotificationId},
     job::{Job, JobStatus, JobType},
-    notification::{Notification, NotificationType, alert_thresholds},
+    notification::{Notification, NotificationType, Untold, alert_thresholds},
     page::{Page, PageRequest},
     renewal_policy::RenewalPolicy,
     revocation::RevocationReason,
@@ -18,7 +18,7 @@ use certctl_domain::{
 use certctl_repository::{
     Conn, audit_events,
     jobs::{claim::Swept, complete::Completion},
-    notifications::{self, ExpiryAlert, ExpiryWindow, Notice, NotificationFilter},
+    notifications::{self, ExpiryAlert, ExpiryWindow, Notice, NotificationFilter, SkippedWindow},
     renewal_policies, transaction,
 };
 use certctl_telemetry::metrics_names as names;
@@ -117,28 +117,47 @@ impl Services {
         let mut written = 0;
         for windows in self.expiry_windows(now).await? {
             loop {
+                if windows.told.is_empty() {
+                    break;
+                }
                 let alerts = transaction!(self.db, "write expiry alerts", conn => {
-                    let alerts = notifications::enqueue_expiry_alerts(conn, &windows, ALERTS, now).await?;
+                    let alerts = notifications::enqueue_expiry_alerts(conn, &windows.told, ALERTS, now).await?;
                     let events: Vec<AuditEvent> = alerts.iter().map(|one| alert_event(one, now)).collect();
                     audit_events::insert_all(conn, &events).await?;
                     Ok::<_, Error>(alerts)
                 })?;
                 for one in &alerts {
-                    counter!(names::EXPIRY_ALERTS_TOTAL.name, "channel" => one.channel.as_str(),
-                        "threshold" => one.threshold.to_string(), "result" => "success")
-                    .increment(1);
+                    count_alert(one.channel.as_str(), one.threshold, "success");
                 }
                 written += alerts.len();
-                if i64::try_from(alerts.len()).is_ok_and(|count| count < ALERTS) {
+                if is_all(alerts.len()) {
                     break;
                 }
             }
+            self.skip_alerts(&windows.untold, now).await?;
         }
         Ok(written)
     }
 
+    /// Writes down which alerts go no way; most policies have none.
+    async fn skip_alerts(&self, windows: &[SkippedWindow], now: Timestamp) -> Result<(), Error> {
+        while !windows.is_empty() {
+            let skipped = transaction!(self.db, "record skipped alerts", conn => {
+                Ok::<_, Error>(notifications::record_skipped(conn, windows, ALERTS, now).await?)
+            })?;
+            for threshold in &skipped {
+                // What a policy calls a channel that there is not makes no label.
+                count_alert("none", *threshold, "skipped");
+            }
+            if is_all(skipped.len()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// The windows of all policies, those of a few hundred policies together.
-    async fn expiry_windows(&self, now: Timestamp) -> Result<Vec<Vec<ExpiryWindow>>, Error> {
+    async fn expiry_windows(&self, now: Timestamp) -> Result<Vec<Windows>, Error> {
         let mut conn = self.read().await?;
         let per_page = PageRequest::MAX_PER_PAGE.to_string();
         let mut all = Vec::new();
@@ -148,32 +167,68 @@ impl Services {
             if policies.is_empty() {
                 break;
             }
-            let windows: Vec<_> = policies.iter().flat_map(|one| windows(one, now)).collect();
-            if !windows.is_empty() {
-                all.push(windows);
+            let mut windows = Windows::default();
+            for policy in &policies {
+                windows.add(policy, now);
             }
+            all.push(windows);
         }
         Ok(all)
     }
 }
 
-fn windows(policy: &RenewalPolicy, now: Timestamp) -> Vec<ExpiryWindow> {
-    let mut windows = Vec::new();
-    for threshold in alert_thresholds(policy) {
-        let after = threshold
-            .tighter
-            .map_or(now - EXPIRED_WITHIN, |days| now + days * DAY);
-        for channel in threshold.channels {
-            windows.push(ExpiryWindow {
-                policy_id: policy.id.clone(),
-                threshold: threshold.days,
-                channel,
-                after,
-                until: now + threshold.days * DAY,
-            });
+/// When certificates of some policies are told of, and when they are not although they should be.
+#[derive(Default)]
+struct Windows {
+    told: Vec<ExpiryWindow>,
+    untold: Vec<SkippedWindow>,
+}
+
+impl Windows {
+    fn add(&mut self, policy: &RenewalPolicy, now: Timestamp) {
+        for threshold in alert_thresholds(policy) {
+            let after = threshold
+                .tighter
+                .map_or(now - EXPIRED_WITHIN, |days| now + days * DAY);
+            let until = now + threshold.days * DAY;
+            for channel in threshold.channels {
+                self.told.push(ExpiryWindow {
+                    policy_id: policy.id.clone(),
+                    threshold: threshold.days,
+                    channel,
+                    after,
+                    until,
+                });
+            }
+            for (number, why) in threshold.untold.into_iter().enumerate() {
+                let (action, channel) = match why {
+                    Untold::InvalidChannel(name) => {
+                        ("expiration_alert_skipped_invalid_channel", Some(name))
+                    }
+                    Untold::NoChannels => ("expiration_alert_skipped_no_channels", None),
+                };
+                self.untold.push(SkippedWindow {
+                    policy_id: policy.id.clone(),
+                    threshold: threshold.days,
+                    number,
+                    action,
+                    channel,
+                    after,
+                    until,
+                });
+            }
         }
     }
-    windows
+}
+
+/// Whether a statement that writes a limited number of rows has found all.
+fn is_all(written: usize) -> bool {
+    i64::try_from(written).is_ok_and(|count| count < ALERTS)
+}
+
+fn count_alert(channel: &'static str, threshold: u32, result: &'static str) {
+    counter!(names::EXPIRY_ALERTS_TOTAL.name, "channel" => channel, "threshold" => threshold.to_string(), "result" => result)
+        .increment(1);
 }
 
 fn alert_event(one: &ExpiryAlert, now: Timestamp) -> AuditEvent {

@@ -27,6 +27,7 @@ use certctl_repository::{
 };
 use serde_json::{Value, json};
 
+pub use self::review::Review;
 use crate::{
     Error, Services,
     error::Expect as _,

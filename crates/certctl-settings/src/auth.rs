@@ -34,7 +34,8 @@ settings!(AUTH, "Authentication" {
     DEMO_MODE_ACK_TS: UnixTime = UnixTime, Unset, SERVER,
         "When demo mode was acknowledged. Needed to serve without authentication beyond loopback; at most 24 hours old and one minute ahead.";
     DEMO_MODE_RESIDUAL_STRICT: Bool = Bool, Text("false"), SERVER,
-        "Refuses to start while grants of the demo actor remain in the database. No effect yet.";
+        "Refuses to start while grants of the demo actor are left in a database on which a server ran without authentication, or that \
+         somebody else made. They are removed by `POST /api/v1/auth/demo-residual/cleanup`, on a server started without this.";
     AGENT_BOOTSTRAP_TOKEN: SecretText = SecretText { min_bytes: 1 }, Unset, BOTH_ENDS,
         "The secret with which an agent is registered. \
          Unset on the embedded database: made at the first start and kept in the data directory.";

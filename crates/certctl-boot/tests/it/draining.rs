@@ -54,4 +54,17 @@ db_tests! {
         assert!(running.drain().await);
         assert_eq!(db.texts("SELECT DISTINCT serial_number AS value FROM certificate_versions").await.len(), CERTIFICATES);
     }
+
+    // What was answered is on record when the server has ended, however short a time before its end that was.
+    async fn the_last_calls_of_the_api_are_in_the_trail_and_sealed(db: TestDb) {
+        db.seed_basics().await;
+        let (running, client, _) = Installation::on(db.url()).with_admin().start().await;
+        for number in 0..CERTIFICATES {
+            assert_eq!(client.get(&format!("/api/v1/teams/t-{number}"), ADMIN_KEY).await.status, 404);
+        }
+        assert!(running.drain().await);
+        let calls = "SELECT resource_id AS value FROM audit_events WHERE resource_type = 'api' AND actor = 'admin'";
+        assert_eq!(db.texts(calls).await.len(), CERTIFICATES);
+        assert!(db.texts("SELECT event_id AS value FROM audit_unsealed").await.is_empty());
+    }
 }

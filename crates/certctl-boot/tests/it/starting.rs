@@ -290,3 +290,51 @@ async fn a_certificate_of_another_ca_or_for_other_names_is_made_anew() {
         .remove(0);
     assert_ne!(first.fingerprint_sha256(), second.fingerprint_sha256());
 }
+
+async fn what_a_demo_leaves_stops_a_strict_start(installation: Installation) {
+    let strict = |one: Installation| one.set("DEMO_MODE_RESIDUAL_STRICT", "true");
+    // Nobody ever came in unasked: the grant that every database begins with is no remainder.
+    let installation = strict(installation.with_admin());
+    assert!(installation.start().await.0.drain().await);
+    let open = installation
+        .set("AUTH_TYPE", "none")
+        .set("SERVER_HOST", "127.0.0.1");
+    let (running, client, _) = open.start().await;
+    assert_eq!(client.get("/api/v1/auth/keys", "").await.status, 200);
+    assert!(running.drain().await);
+    let closed = open.without("AUTH_TYPE");
+    let refusal = closed.refusal().await;
+    assert!(
+        refusal.starts_with("CERTCTL_DEMO_MODE_RESIDUAL_STRICT: 1 grants of the demo actor"),
+        "{refusal}"
+    );
+    let lenient = closed.without("DEMO_MODE_RESIDUAL_STRICT");
+    let (running, client, _) = lenient.start().await;
+    let found = client
+        .get(
+            "/api/v1/audit?action=auth.demo_residual_grants_detected",
+            ADMIN_KEY,
+        )
+        .await;
+    assert_eq!(found.status, 200);
+    let cleaned = client
+        .call("POST", "/api/v1/auth/demo-residual/cleanup", ADMIN_KEY, "")
+        .await;
+    assert_eq!(
+        (cleaned.status, &cleaned.json()["removed"]),
+        (200, &serde_json::json!(1))
+    );
+    assert!(running.drain().await);
+    assert!(strict(lenient).start().await.0.drain().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_demo_leaves_on_sqlite_stops_a_strict_start() {
+    what_a_demo_leaves_stops_a_strict_start(Installation::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_demo_leaves_on_postgres_stops_a_strict_start() {
+    let db = TestDb::empty(Backend::Postgres).await;
+    what_a_demo_leaves_stops_a_strict_start(Installation::on(db.url())).await;
+}

@@ -60,6 +60,9 @@ pub trait CaStore: Send + Sync {
         ca: StoredCa,
     ) -> BoxFuture<'a, Result<StoredCa, IssuerError>>;
 
+    /// Forgets the CA of an issuer for good, key and all; nothing happens when it has none.
+    fn remove<'a>(&'a self, id: &'a IssuerId) -> BoxFuture<'a, Result<(), IssuerError>>;
+
     /// The place a key is sealed for (see [`certctl_pki::seal`]).
     fn place(&self, id: &IssuerId) -> String;
 
@@ -159,6 +162,11 @@ impl CaStore for FileCaStore {
         Box::pin(blocking(move || paths.insert_if_absent(ca)))
     }
 
+    fn remove<'a>(&'a self, id: &'a IssuerId) -> BoxFuture<'a, Result<(), IssuerError>> {
+        let paths = Paths::new(&self.folder, id);
+        Box::pin(blocking(move || paths.remove()))
+    }
+
     fn place(&self, id: &IssuerId) -> String {
         format!("file:ca_key:{id}")
     }
@@ -232,6 +240,23 @@ impl Paths {
         self.put(&self.key, &ca.key_blob)?;
         self.put(&self.certificate, ca.cert_pem.as_bytes())?;
         Ok(ca)
+    }
+
+    /// The key goes first and the certificate last: a kill between the two leaves a CA that says that its key is missing, and
+    /// never a key of which nobody knows. An orphan is another CA's key, and stays.
+    fn remove(&self) -> io::Result<()> {
+        if !self.folder.is_dir() {
+            return Ok(());
+        }
+        let lock = open_private(&self.lock)?;
+        lock.lock()?;
+        for path in [&self.key, &self.certificate] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        File::open(&self.folder)?.sync_all()
     }
 
     /// A key without a certificate is what a kill between the two leaves, and never signed anything. But it is also what an

@@ -99,6 +99,10 @@ impl IssuerFactory for Factory {
             | IssuerType::Entrust => &[],
         }
     }
+
+    fn destroy<'a>(&'a self, id: &'a IssuerId) -> BoxFuture<'a, Result<(), IssuerError>> {
+        self.store.remove(id)
+    }
 }
 
 fn not_connected(issuer_type: IssuerType) -> IssuerError {

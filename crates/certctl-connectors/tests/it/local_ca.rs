@@ -256,6 +256,33 @@ async fn a_half_made_ca_is_never_used() {
 }
 
 #[tokio::test]
+async fn a_ca_that_is_destroyed_leaves_no_key_and_the_next_one_is_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca_folder = folder.path().join("ca");
+    let factory = factory(folder.path(), None);
+    let id = IssuerId::parse("iss-local").unwrap();
+    factory.destroy(&id).await.unwrap();
+    assert!(
+        !ca_folder.exists(),
+        "nothing was there, and nothing is made"
+    );
+    let ca = connect(&factory, &json!({})).await.unwrap();
+    let root = ca.ca_pem().await.unwrap();
+    fs::write(ca_folder.join("iss-other.key"), "another's").unwrap();
+    for _ in 0..2 {
+        factory.destroy(&id).await.unwrap();
+        let mut left: Vec<_> = fs::read_dir(&ca_folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["iss-local.lock", "iss-other.key"]);
+    }
+    let again = connect(&factory, &json!({})).await.unwrap();
+    assert_ne!(again.ca_pem().await.unwrap(), root);
+}
+
+#[tokio::test]
 async fn a_root_whose_key_is_lost_is_not_replaced_by_another() {
     let folder = tempfile::tempdir().unwrap();
     let factory = factory(folder.path(), None);
@@ -325,6 +352,11 @@ impl CaStore for MemoryStore {
             .or_insert(ca)
             .clone();
         Box::pin(async { Ok(winner) })
+    }
+
+    fn remove<'a>(&'a self, id: &'a IssuerId) -> BoxFuture<'a, Result<(), IssuerError>> {
+        self.0.lock().unwrap().remove(id);
+        Box::pin(async { Ok(()) })
     }
 
     fn place(&self, id: &IssuerId) -> String {

@@ -260,4 +260,8 @@ pub trait IssuerFactory: Send + Sync {
 
     /// The fields of a configuration that hold secrets.
     fn secret_fields(&self, issuer_type: crate::issuer::IssuerType) -> &'static [&'static str];
+
+    /// Destroys what is kept of a CA of certctl's own, its key above all, because its issuer was deleted. Nothing is done where
+    /// nothing is kept, and a third party is not asked.
+    fn destroy<'a>(&'a self, id: &'a IssuerId) -> BoxFuture<'a, Result<(), IssuerError>>;
 }

@@ -38,30 +38,28 @@ pub(super) async fn record(
     if (actor.is_none() && !by_token) || LEFT_OUT.iter().any(|left| path.starts_with(left)) {
         return next.run(request).await;
     }
-    let begun = Instant::now();
-    let method = request.method().to_string();
-    let within = shared.state.settings.body_read_timeout;
-    let (body_hash, request) = match timeout(within, hashed(request)).await {
-        Ok((hash, request)) => (hash, Ok(request)),
-        Err(_) => (String::new(), Err(InvalidBody::TooSlow)),
-    };
     let mut entry = Entry {
         services: shared.state.services.clone(),
-        begun,
+        begun: Instant::now(),
         by_token,
+        status: NOBODY_ANSWERED,
         call: Some(ApiCall {
             actor,
-            method,
+            method: request.method().to_string(),
             heartbeat_of: heartbeat_of(&path),
             path,
-            body_hash,
+            body_hash: String::new(),
             status: NOBODY_ANSWERED,
             latency_ms: 0,
         }),
     };
-    let response = match request {
-        Ok(request) => next.run(request).await,
-        Err(error) => ApiError::Body(error).into_response(),
+    let within = shared.state.settings.body_read_timeout;
+    let response = match timeout(within, hashed(request)).await {
+        Ok((hash, request)) => {
+            entry.read(hash);
+            next.run(request).await
+        }
+        Err(_) => ApiError::Body(InvalidBody::TooSlow).into_response(),
     };
     entry.finish(response.status()).await;
     response
@@ -72,27 +70,39 @@ struct Entry {
     services: Services,
     begun: Instant,
     by_token: bool,
+    /// What is answered, as far as it is known.
+    status: u16,
+    /// Taken when it is entered.
     call: Option<ApiCall>,
 }
 
 impl Entry {
-    /// Takes the call out, to be entered once.
-    fn take(&mut self, status: u16) -> Option<ApiCall> {
+    fn read(&mut self, body_hash: String) {
+        if let Some(call) = &mut self.call {
+            call.body_hash = body_hash;
+        }
+    }
+
+    /// The call as it is to be entered; nothing when it was, or when nobody proved who they are.
+    fn ended(&self, status: u16) -> Option<ApiCall> {
         let took = self.begun.elapsed();
-        let call = self.call.take()?;
         let is_proved = !self.by_token || (200..300).contains(&status);
-        is_proved.then(|| ApiCall {
+        let call = self.call.clone().filter(|_| is_proved)?;
+        Some(ApiCall {
             status,
             latency_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             ..call
         })
     }
 
-    /// Enters the call; waits while the queue is full, which is meant to slow down whoever fills it.
+    /// Enters the call; waits while the queue is full, which is meant to slow down whoever fills it. A client that hangs up
+    /// meanwhile was answered nothing, but what it asked for was done, and the status says so.
     async fn finish(&mut self, status: StatusCode) {
-        if let Some(call) = self.take(status.as_u16()) {
-            self.services.record_api_call(call).await;
+        self.status = status.as_u16();
+        if let Some(call) = self.ended(self.status) {
+            self.services.record_api_call(&call).await;
         }
+        self.call = None;
     }
 }
 
@@ -101,9 +111,9 @@ impl Drop for Entry {
         let status = if std::thread::panicking() {
             StatusCode::INTERNAL_SERVER_ERROR.as_u16()
         } else {
-            NOBODY_ANSWERED
+            self.status
         };
-        if let Some(call) = self.take(status) {
+        if let Some(call) = self.ended(status) {
             self.services.record_abandoned_api_call(&call);
         }
     }

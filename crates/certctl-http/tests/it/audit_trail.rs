@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use certctl_testkit::{TestDb, db_tests};
+use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 
 use crate::{
@@ -88,6 +89,55 @@ db_tests! {
         let answer = api.send(request.body(Body::from_stream(chunks)).unwrap()).await;
         assert_eq!(answer.status, 413);
         assert_eq!(calls(&api).await, ["admin api_post /api/v1/teams 413"]);
+    }
+
+    async fn a_call_that_is_given_up_before_its_body_came_is_entered_as_that(db: TestDb) {
+        let api = NounApi::new(db).await;
+        let (asked, reading) = tokio::sync::oneshot::channel();
+        let mut asked = Some(asked);
+        // A body that never comes; the server has the call in hand when it asks for it.
+        let body = futures_util::stream::poll_fn(move |_| {
+            asked.take().map(|asked| asked.send(()));
+            std::task::Poll::<Option<std::io::Result<Vec<u8>>>>::Pending
+        });
+        let request = request("POST", "/api/v1/teams", certctl_testkit::services::ADMIN_KEY);
+        tokio::select! {
+            answer = api.send(request.body(Body::from_stream(body)).unwrap()) => panic!("{answer:?}"),
+            asked = reading => asked.unwrap(),
+        }
+        assert_eq!(calls(&api).await, ["admin api_post /api/v1/teams 499"]);
+    }
+
+    async fn whoever_hangs_up_while_the_queue_is_full_is_entered_all_the_same(db: TestDb) {
+        let api = NounApi::with(db, |config| config.audit.queue = 1).await;
+        api.get("/api/v1/teams").await;
+        let body = json!({"id": "t-full", "name": "Full"});
+        let mut waiting = Box::pin(api.post("/api/v1/teams", &body));
+        // Polled until what it asked for is done: the answer itself waits for room in the queue.
+        while api.db.texts("SELECT id AS value FROM teams WHERE id = 't-full'").await.is_empty() {
+            assert!(waiting.as_mut().now_or_never().is_none(), "nobody is answered while the queue is full");
+            tokio::task::yield_now().await;
+        }
+        drop(waiting);
+        let found = calls(&api).await;
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(["admin api_post /api/v1/teams 201", "admin api_post /api/v1/teams 499"].contains(&found[1].as_str()), "{found:?}");
+    }
+
+    async fn a_full_queue_makes_callers_wait_until_it_is_written(db: TestDb) {
+        let api = NounApi::with(db, |config| config.audit.queue = 2).await;
+        for _ in 0..2 {
+            assert_eq!(api.get("/api/v1/teams").await.status, 200);
+        }
+        let (third, flushed) = tokio::join!(api.get("/api/v1/teams/t-none"), async {
+            let mut written = 0;
+            while written < 3 {
+                written += api.services.flush_api_trail().await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            written
+        });
+        assert_eq!((third.status, flushed), (404, 3));
     }
 
     async fn the_trail_is_verified_proved_and_exported_over_http(db: TestDb) {

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use certctl_domain::{
@@ -100,8 +100,17 @@ impl ApiTrail {
         queue.drain(..count);
     }
 
-    /// Whether this is the first sign of life of an agent in this hour.
+    /// Whether an agent has no row for its signs of life of this hour yet.
     fn is_first_beat(&self, agent: &str, now: Timestamp) -> bool {
+        !self.beats(now).agents.contains(agent)
+    }
+
+    /// Notes that an agent has its row for this hour.
+    fn beat(&self, agent: &str, now: Timestamp) {
+        self.beats(now).agents.insert(agent.to_owned());
+    }
+
+    fn beats(&self, now: Timestamp) -> MutexGuard<'_, Beats> {
         let hour = now.as_seconds().div_euclid(3600);
         let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
         if beats.hour != hour {
@@ -110,14 +119,14 @@ impl ApiTrail {
                 agents: HashSet::new(),
             };
         }
-        beats.agents.insert(agent.to_owned())
+        beats
     }
 }
 
 impl Services {
-    /// Enters a call; waits while the queue is full.
-    pub async fn record_api_call(&self, call: ApiCall) {
-        if self.is_left_out(&call) {
+    /// Enters a call; waits while the queue is full. Whoever gives up waiting has entered nothing yet.
+    pub async fn record_api_call(&self, call: &ApiCall) {
+        if self.is_left_out(call) {
             return;
         }
         // The semaphore is never closed, so there is always a place in the end.
@@ -125,26 +134,35 @@ impl Services {
             .acquire_owned()
             .await
             .ok();
-        let event = self.event_of(&call);
-        self.audit.calls.push(event, place);
+        self.enter_api_call(call, place);
     }
 
     /// Enters a call whose caller is gone, so that nobody can wait; there are no more of them than requests in flight.
     pub fn record_abandoned_api_call(&self, call: &ApiCall) {
         if !self.is_left_out(call) {
-            let event = self.event_of(call);
-            self.audit.calls.push(event, None);
+            self.enter_api_call(call, None);
         }
     }
 
-    fn is_left_out(&self, call: &ApiCall) -> bool {
-        let accepted = (200..300).contains(&call.status);
-        match &call.heartbeat_of {
-            Some(agent) if accepted && self.config.audit.sample_heartbeats => {
-                !self.audit.calls.is_first_beat(agent, self.now())
-            }
-            _ => false,
+    fn enter_api_call(&self, call: &ApiCall, place: Option<OwnedSemaphorePermit>) {
+        let event = self.event_of(call);
+        if let Some(agent) = self.sampled(call) {
+            self.audit.calls.beat(agent, event.timestamp);
         }
+        self.audit.calls.push(event, place);
+    }
+
+    fn is_left_out(&self, call: &ApiCall) -> bool {
+        self.sampled(call)
+            .is_some_and(|agent| !self.audit.calls.is_first_beat(agent, self.now()))
+    }
+
+    /// The agent whose sign of life a call is, where one for each hour is enough: those that were refused are all entered.
+    fn sampled<'a>(&self, call: &'a ApiCall) -> Option<&'a str> {
+        let accepted = (200..300).contains(&call.status);
+        call.heartbeat_of
+            .as_deref()
+            .filter(|_| accepted && self.config.audit.sample_heartbeats)
     }
 
     fn event_of(&self, call: &ApiCall) -> AuditEvent {

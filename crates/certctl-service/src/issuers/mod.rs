@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use crate::{
     Error, Services,
     error::Expect as _,
+    first_run::LOCAL_ISSUER,
     input::{deleted, new_id, one_of},
     revising::{Tries, aside},
     secrets,
@@ -157,21 +158,40 @@ impl Services {
         Ok(self.shown_issuer(issuer))
     }
 
-    /// Deletes an issuer that nothing refers to.
+    /// Deletes an issuer that nothing refers to, and with it the CA that certctl made for it, key and all. That of the first local
+    /// issuer stays, because the server's own certificate comes from it.
     ///
     /// # Errors
     /// [`Error::Forbidden`] without `issuer.delete` for it, [`Error::NotFound`], [`Error::Conflict`] while certificates or
-    /// revocations refer to it.
+    /// revocations refer to it, and while anything that it signed is valid or being signed: without its key nobody could say of
+    /// that whether it is revoked.
     pub async fn delete_issuer(&self, actor: &Actor, id: &IssuerId) -> Result<(), Error> {
         authorise_for(actor, Permission::IssuerDelete, &scope(id))?;
         let now = self.now();
         transaction!(self.db, "delete issuer", conn => {
+            locks::issuer(conn, id).await.or_not_found("issuer", id)?;
+            if issuers::is_signing(conn, id).await? {
+                return Err(Error::Conflict("this issuer is about to sign a certificate".to_owned()));
+            }
+            if issuers::vouches(conn, id, now).await? {
+                return Err(Error::Conflict("certificates that this issuer signed are still valid".to_owned()));
+            }
             deleted(issuers::delete(conn, id).await, "issuer", id, "certificates or revocations refer to this issuer")?;
             record(conn, event(actor, EventCategory::Config, "delete_issuer", ("issuer", id.as_str()), json!({}), now)).await?;
             Ok::<_, Error>(())
         })?;
         self.issuers.forget(id);
+        if id.as_str() != LOCAL_ISSUER {
+            self.destroy_ca(id).await;
+        }
         Ok(())
+    }
+
+    /// What is left when this fails is a key that vouches for nothing; that the issuer is deleted holds all the same.
+    async fn destroy_ca(&self, id: &IssuerId) {
+        if let Err(error) = self.issuers.factory().destroy(id).await {
+            tracing::error!(issuer.id = %id, error = %ErrorChain(&error), "the key of a deleted issuer could not be removed; remove it by hand");
+        }
     }
 
     /// Connects to an issuer anew and asks it for its own certificate; notes what came of it.

@@ -11,11 +11,14 @@ use certctl_domain::{
     ports::issuer::IssuerError,
 };
 use certctl_repository::{Error as RepositoryError, issuers, transaction};
-use certctl_service::issuers::IssuerInput;
+use certctl_service::{certificates::CertificateInput, issuers::IssuerInput};
 use certctl_testkit::{TestDb, database::START, db_tests, entities};
 use serde_json::{Value, json};
 
-use crate::kit::{Kit, actor, outcome, sealer};
+use crate::{
+    kit::{Kit, actor, outcome, sealer},
+    support::{World, refusal},
+};
 
 const SECRET: &str = "canary-7342";
 const MASK: &str = "********";
@@ -331,5 +334,61 @@ db_tests! {
             "ok", "ok", "ok", "needs issuer.delete", "needs issuer.read", "needs issuer.edit", "needs issuer.edit",
             "needs issuer.edit", "needs issuer.read", "needs issuer.read", "needs issuer.edit",
         ]);
+    }
+
+    async fn the_key_of_a_ca_goes_with_its_issuer_and_not_while_it_vouches_for_anything(db: TestDb) {
+        let world = World::with_server_keys(db).await;
+        let (services, admin, web) = (&world.services, &world.admin, &world.ids.certificate);
+        let two = services.create_issuer(admin, input("iss-2", "local_ca", json!({}))).await.unwrap().id;
+        let issued_by = |issuer: &str| CertificateInput { issuer_id: Some(issuer.to_owned()), ..CertificateInput::default() };
+        services.update_certificate(admin, web, issued_by("iss-2")).await.unwrap();
+        world.renew(web).await;
+        assert_eq!(world.work().await.completed, 1);
+        assert!(world.has_ca_file("iss-2.key") && world.has_ca_file("iss-2.crt"));
+        let refused = async |said: &str| {
+            let text = refusal(services.delete_issuer(admin, &two).await);
+            assert_eq!(text, said);
+            assert!(world.has_ca_file("iss-2.key"), "nothing is destroyed");
+        };
+        refused("certificates that this issuer signed are still valid").await;
+        // Not even when the certificate is somebody else's business by now.
+        services.update_certificate(admin, web, issued_by("iss-local")).await.unwrap();
+        refused("certificates that this issuer signed are still valid").await;
+        world.clock.advance(std::time::Duration::from_secs(91 * 86_400));
+        services.update_certificate(admin, web, issued_by("iss-2")).await.unwrap();
+        refused("certificates or revocations refer to this issuer").await;
+        services.update_certificate(admin, web, issued_by("iss-local")).await.unwrap();
+        services.delete_issuer(admin, &two).await.unwrap();
+        assert!(!world.has_ca_file("iss-2.key") && !world.has_ca_file("iss-2.crt"));
+        assert_eq!(world.recorded("delete_issuer").await, 1);
+        // The same id again is another CA.
+        services.create_issuer(admin, input("iss-2", "local_ca", json!({}))).await.unwrap();
+        services.test_issuer(admin, &two).await.unwrap();
+        assert!(world.has_ca_file("iss-2.key"));
+        services.delete_issuer(admin, &two).await.unwrap();
+        assert!(!world.has_ca_file("iss-2.key"));
+    }
+
+    async fn an_issuer_that_is_about_to_sign_is_not_deleted(db: TestDb) {
+        let world = World::new(db).await;
+        let (services, admin, web) = (&world.services, &world.admin, &world.ids.certificate);
+        let two = services.create_issuer(admin, input("iss-2", "local_ca", json!({}))).await.unwrap().id;
+        let issued_by = |issuer: &str| CertificateInput { issuer_id: Some(issuer.to_owned()), ..CertificateInput::default() };
+        services.update_certificate(admin, web, issued_by("iss-2")).await.unwrap();
+        world.renew(web).await;
+        world.hand_in(&crate::support::csr()).await.unwrap();
+        services.update_certificate(admin, web, issued_by("iss-local")).await.unwrap();
+        assert_eq!(refusal(services.delete_issuer(admin, &two).await), "this issuer is about to sign a certificate");
+    }
+
+    async fn the_ca_of_the_server_itself_stays(db: TestDb) {
+        let world = World::new(db).await;
+        let (services, admin) = (&world.services, &world.admin);
+        services.test_issuer(admin, &id("iss-local")).await.unwrap();
+        for table in ["certificate_target_mappings", "managed_certificates"] {
+            world.db.execute(&format!("DELETE FROM {table}")).await.unwrap();
+        }
+        services.delete_issuer(admin, &id("iss-local")).await.unwrap();
+        assert!(world.has_ca_file("iss-local.key"), "its own certificate comes from it");
     }
 }

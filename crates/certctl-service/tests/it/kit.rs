@@ -174,6 +174,10 @@ impl IssuerFactory for ScriptedCas {
         Box::pin(std::future::ready(answer))
     }
 
+    fn destroy<'a>(&'a self, _: &'a IssuerId) -> BoxFuture<'a, Result<(), IssuerError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     fn secret_fields(&self, kind: IssuerType) -> &'static [&'static str] {
         match kind {
             IssuerType::DigiCert => &["api_key"],

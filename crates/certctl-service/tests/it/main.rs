@@ -7,6 +7,7 @@
 
 mod access;
 mod agents;
+mod api_trail;
 mod approvals;
 mod bootstrap;
 mod bulk;

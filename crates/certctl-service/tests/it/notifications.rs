@@ -72,4 +72,38 @@ db_tests! {
         let keys = world.db.texts("SELECT dedupe_key AS value FROM notification_events ORDER BY dedupe_key").await;
         assert_eq!(keys, ["expiry:mc-20:14:Email", "expiry:mc-20:30:Email", "expiry:mc-40:30:Email", "expiry:mc-6:0:Email", "expiry:mc-6:7:Email"]);
     }
+
+    async fn ends_that_nobody_is_told_of_are_on_record_once(db: TestDb) {
+        let world = World::new(db).await;
+        // Rows of others may name what the API refuses.
+        let channels = "UPDATE renewal_policies SET alert_channels = '{\"critical\": [\"Slack\", \"Fax\", \"Pigeon\"], \"warning\": []}' WHERE id = 'rp-standard'";
+        world.db.execute(channels).await.unwrap();
+        let ends = |days: u32| Some(world.now() + days * DAY);
+        for (id, days) in [("mc-0", 0), ("mc-6", 6), ("mc-20", 20), ("mc-40", 40)] {
+            world.enter(&Certificate { status: CertificateStatus::Active, expires_at: ends(days), ..world.ids.certificate(id) }).await;
+        }
+        world.enter(&Certificate { status: CertificateStatus::Archived, expires_at: ends(6), ..world.ids.certificate("mc-archived") }).await;
+        let sql = match world.db.backend() {
+            certctl_repository::Backend::Postgres => "SELECT resource_id || ' ' || action || ' ' || (details ->> 'threshold_days') || ' ' || COALESCE(details ->> 'channel', '-') AS value \
+                FROM audit_events WHERE action LIKE 'expiration_alert_skipped%' AND actor_type = 'System' ORDER BY 1",
+            certctl_repository::Backend::Sqlite => "SELECT resource_id || ' ' || action || ' ' || json_extract(details, '$.threshold_days') || ' ' || COALESCE(json_extract(details, '$.channel'), '-') AS value \
+                FROM audit_events WHERE action LIKE 'expiration_alert_skipped%' AND actor_type = 'System' ORDER BY 1",
+        };
+        let expected = [
+            "mc-0 expiration_alert_skipped_invalid_channel 0 Fax",
+            "mc-0 expiration_alert_skipped_invalid_channel 0 Pigeon",
+            "mc-20 expiration_alert_skipped_no_channels 30 -",
+            "mc-6 expiration_alert_skipped_no_channels 7 -",
+        ];
+        for round in 0..3 {
+            assert_eq!(world.services.alert_expiries().await.unwrap(), usize::from(round == 0), "by Slack, of the one that has ended");
+            assert_eq!(world.db.texts(sql).await, expected, "round {round}");
+        }
+        // The next threshold is another matter.
+        world.clock.advance(7 * DAY);
+        world.services.alert_expiries().await.unwrap();
+        let after = world.db.texts(sql).await;
+        assert!(after.contains(&"mc-20 expiration_alert_skipped_no_channels 14 -".to_owned()) && after.contains(&"mc-6 expiration_alert_skipped_invalid_channel 0 Fax".to_owned()), "{after:?}");
+        assert_eq!(world.services.seal_audit_log().await.unwrap().rows, after.len() as u64 + 2, "with the two that were sent");
+    }
 }

@@ -8,11 +8,16 @@ use certctl_domain::{
     id::PolicyRuleId,
     page::PageRequest,
 };
-use certctl_service::{certificates::CertificateInput, policies::PolicyRuleInput};
+use certctl_repository::Backend;
+use certctl_service::{
+    certificates::CertificateInput,
+    policies::{PolicyRuleInput, Review},
+};
 use certctl_testkit::{TestDb, db_tests};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
-use crate::support::{World, actor_of, outcome};
+use crate::support::{World, actor_of, enter, outcome};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -29,6 +34,16 @@ fn rule(id: &str, kind: &str, config: Value) -> PolicyRuleInput {
 
 fn id(text: &str) -> PolicyRuleId {
     PolicyRuleId::from_stored(text.to_owned())
+}
+
+/// The numbers from 1 on, as `n`.
+fn numbers(world: &World, last: u32) -> String {
+    match world.db.backend() {
+        Backend::Postgres => format!("generate_series(1, {last}) AS s(n)"),
+        Backend::Sqlite => format!(
+            "(WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < {last}) SELECT n FROM s)"
+        ),
+    }
 }
 
 impl World {
@@ -154,5 +169,66 @@ db_tests! {
         world.db.execute("UPDATE policy_rules SET enabled = false").await.unwrap();
         world.change(environment("lab")).await;
         assert_eq!(world.violations().await, ["mc-web pr-allowed-environments Error resolved"], "a rule that does not count is violated by nothing");
+    }
+
+    async fn the_owner_is_told_of_a_violation_once_while_it_stands(db: TestDb) {
+        let world = World::new(db).await;
+        world.change(environment("lab")).await;
+        world.change(environment("lab")).await;
+        let told = "SELECT recipient || ' ' || message || ' ' || status AS value FROM notification_events WHERE type = 'PolicyViolation' ORDER BY 1";
+        assert_eq!(world.db.texts(told).await, ["o-alice@example.test Certificate name-mc-web violates the policy rule \"allowed-environments\" (Error): \
+            environment \"lab\" is not allowed pending"]);
+        world.change(environment("production")).await;
+        world.change(environment("lab")).await;
+        assert_eq!(world.db.texts(told).await.len(), 2, "it was mended and is there again");
+        // What is told is told with what it tells of, or neither is there.
+        world.change(environment("production")).await;
+        world.db.execute("ALTER TABLE notification_events RENAME TO notification_events_away").await.unwrap();
+        world.services.update_certificate(&world.admin, &world.ids.certificate, environment("lab")).await.unwrap_err();
+        world.db.execute("ALTER TABLE notification_events_away RENAME TO notification_events").await.unwrap();
+        assert!(world.violations().await.iter().all(|one| one.ends_with("resolved")));
+    }
+
+    async fn a_rule_that_changes_is_asked_of_the_whole_fleet(db: TestDb) {
+        let world = World::new(db).await;
+        let (services, admin, go) = (&world.services, &world.admin, &CancellationToken::new());
+        enter!(world, owners::insert(&certctl_testkit::entities::owner("o-bob", &world.ids.team)));
+        // More than a page of one owner, and a few of another.
+        world.db.execute(&format!("INSERT INTO managed_certificates (id, name, common_name, environment, owner_id, team_id, issuer_id, renewal_policy_id) \
+            SELECT 'mc-' || n, 'name-' || n, 'a.example.test', 'staging', CASE WHEN n <= 3 THEN 'o-bob' ELSE 'o-alice' END, 't-platform', 'iss-local', 'rp-standard' \
+            FROM {}", numbers(&world, 1100))).await.unwrap();
+        world.db.execute("UPDATE managed_certificates SET status = 'Archived' WHERE id = 'mc-7'").await.unwrap();
+        // As many as there are: those of the seed were made by no rule that changed.
+        assert_eq!(services.review_policies(go).await.unwrap(), Review::default());
+        let made = services.create_policy(admin, rule("rule-env", "AllowedEnvironments", json!({"allowed": ["production"]}))).await.unwrap();
+        services.policies_changed().await;
+        let stopped = CancellationToken::new();
+        stopped.cancel();
+        assert_eq!(services.review_policies(&stopped).await.unwrap(), Review::default(), "who is told to stop leaves it to the next");
+        let (one, two) = (world.replica("two", certctl_testkit::services::config()).0, services);
+        let (left, right) = tokio::join!(one.review_policies(go), two.review_policies(go));
+        let (left, right) = (left.unwrap(), right.unwrap());
+        assert_eq!((left.asked + right.asked, left.found + right.found), (1100, 1099), "each is asked by one of the two");
+        assert_eq!(world.violations().await.len(), 1099);
+        assert_eq!(world.recorded("policy_violation_detected").await, 1099);
+        let told = "SELECT recipient AS value FROM notification_events WHERE type = 'PolicyViolation' ORDER BY 1";
+        assert_eq!(world.db.texts(told).await, ["o-alice@example.test", "o-bob@example.test"], "not a thousand mails");
+        assert_eq!(services.review_policies(go).await.unwrap(), Review::default(), "once");
+        // Severity is part of what is on record; a rule that fits now ends what violated it.
+        let graver = PolicyRuleInput { severity: Some("Critical".into()), ..rule("", "AllowedEnvironments", json!({"allowed": ["production"]})) };
+        services.update_policy(admin, &made.id, graver).await.unwrap();
+        assert_eq!(services.review_policies(go).await.unwrap(), Review { asked: 1100, found: 1099 });
+        let standing = "SELECT DISTINCT severity AS value FROM policy_violations WHERE resolved_at IS NULL";
+        assert_eq!(world.db.texts(standing).await, ["Critical"]);
+        services.update_policy(admin, &made.id, rule("", "AllowedEnvironments", json!({"allowed": ["production", "staging"]}))).await.unwrap();
+        assert_eq!(services.review_policies(go).await.unwrap(), Review { asked: 1100, found: 0 });
+        assert!(world.db.texts(standing).await.is_empty());
+        // One that is switched off is violated by nothing.
+        world.change(environment("lab")).await;
+        let off = PolicyRuleInput { enabled: Some(false), ..rule("", "AllowedEnvironments", json!({"allowed": ["production"]})) };
+        services.update_policy(admin, &made.id, off).await.unwrap();
+        services.review_policies(go).await.unwrap();
+        let of_rule = "SELECT id AS value FROM policy_violations WHERE resolved_at IS NULL AND rule_id = 'rule-env'";
+        assert!(world.db.texts(of_rule).await.is_empty());
     }
 }

@@ -237,6 +237,22 @@ db_tests! {
         assert_eq!(outcome(s.grant_role(&hour, "ci", grant("r-operator", ScopeInput::default())).await), "not yours");
     }
 
+    async fn grants_of_the_demo_are_left_where_nobody_was_asked_or_somebody_made_them(db: TestDb) {
+        let world = World::new(db).await;
+        let s = &world.services;
+        assert_eq!(s.look_for_demo_grants().await.unwrap(), 0, "every database begins with one");
+        world.db.execute("INSERT INTO actor_roles (id, actor_id, actor_type, role_id) VALUES ('ar-x', 'actor-demo-anon', 'Anonymous', 'r-viewer')").await.unwrap();
+        assert_eq!(s.look_for_demo_grants().await.unwrap(), 1);
+        let (open, _) = world.replica("open", ServiceConfig { auth_none: true, ..config() });
+        for _ in 0..2 {
+            assert_eq!(open.look_for_demo_grants().await.unwrap(), 0, "they are in use there");
+        }
+        assert_eq!(s.look_for_demo_grants().await.unwrap(), 2);
+        assert_eq!(world.recorded("auth.demo_residual_grants_detected").await, 2);
+        assert_eq!(s.remove_demo_grants(&world.admin).await.unwrap(), 2);
+        assert_eq!(s.look_for_demo_grants().await.unwrap(), 0);
+    }
+
     async fn what_is_left_of_a_demo_is_removed_for_good(db: TestDb) {
         let world = World::with(db, ServiceConfig { auth_none: true, ..config() }).await;
         let grants = async || world.db.text("SELECT CAST(count(*) AS TEXT) AS value FROM actor_roles WHERE actor_id = 'actor-demo-anon'").await;

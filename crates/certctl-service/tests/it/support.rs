@@ -114,6 +114,11 @@ impl World {
         process(&self.services).await
     }
 
+    /// Whether there is a file of this name among the CAs.
+    pub(crate) fn has_ca_file(&self, name: &str) -> bool {
+        self.folder.path().join("ca").join(name).exists()
+    }
+
     /// Hands in the request of the world's agent for its certificate.
     pub(crate) async fn hand_in(&self, csr: &str) -> Result<(), Error> {
         let agent = &self.ids.agent;
@@ -448,6 +453,10 @@ impl IssuerFactory for Door {
 
     fn secret_fields(&self, kind: IssuerType) -> &'static [&'static str] {
         self.factory.secret_fields(kind)
+    }
+
+    fn destroy<'a>(&'a self, id: &'a IssuerId) -> BoxFuture<'a, Result<(), IssuerError>> {
+        self.factory.destroy(id)
     }
 }
 
