@@ -85,10 +85,8 @@ const RUN_BUCKETS: &[f64] = &[
 const JOB_BUCKETS: &[f64] = &[
     0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 1800.0, 3600.0,
 ];
-/// Seconds that people take.
-const HUMAN_BUCKETS: &[f64] = &[
-    60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0, 259_200.0, 604_800.0,
-];
+/// Seconds that people take (scheduler §6).
+const HUMAN_BUCKETS: &[f64] = &[60.0, 300.0, 1800.0, 3600.0, 21_600.0, 86_400.0];
 
 /// Declares metrics and the list of them all, so that none can be left out of it.
 macro_rules! metrics {

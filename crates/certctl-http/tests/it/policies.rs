@@ -111,9 +111,9 @@ db_tests! {
         let found = api.violating("pr-life").await;
         assert!(found.len() == 1 && found[0].starts_with("mc-1 Critical: lives "), "{found:?}");
         let told = api.get("/api/v1/notifications?type=PolicyViolation").await.json();
-        assert_eq!(told["total"], 3, "each is told of once: {told}");
+        assert_eq!(told["total"], 4, "each is told of once, that of a seeded rule too: {told}");
         let audited = api.db.texts("SELECT resource_id AS value FROM audit_events WHERE action = 'policy_violation_detected'").await;
-        assert_eq!(audited, ["mc-1"; 3]);
+        assert_eq!(audited, ["mc-1"; 4]);
         // With the rule goes what is on record of it.
         api.delete(&format!("{PATH}/pr-env")).await.is_done();
         assert_eq!(api.get(&format!("{PATH}/pr-env/violations")).await.status, 404);
