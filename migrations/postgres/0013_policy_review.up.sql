@@ -1,6 +1,6 @@
 -- How far the certificates have been asked again since a policy rule changed. At most one row.
 CREATE TABLE IF NOT EXISTS policy_review (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
+    id TEXT COLLATE "C" PRIMARY KEY CHECK (id = 'review'),
     asked_to TEXT COLLATE "C"
 );
 COMMENT ON COLUMN policy_review.asked_to IS 'The last certificate that was asked, in order of the ids; empty before the first, NULL while nothing is to be asked.';

@@ -16,7 +16,7 @@ use crate::{Conn, Error, db::dialect, schema::policy_review};
 /// # Errors
 /// What the database says.
 pub async fn begin(conn: &mut Conn) -> Result<(), Error> {
-    const SQL: &str = "INSERT INTO policy_review (id, asked_to) VALUES (1, '') ON CONFLICT (id) DO UPDATE SET asked_to = ''";
+    const SQL: &str = "INSERT INTO policy_review (id, asked_to) VALUES ('review', '') ON CONFLICT (id) DO UPDATE SET asked_to = ''";
     on_conn!(conn, c => diesel::sql_query(SQL).execute(c).await)?;
     Ok(())
 }
@@ -74,7 +74,7 @@ pub async fn next(conn: &mut Conn, limit: i64) -> Result<Option<Vec<CertificateI
 /// What the database says.
 pub async fn asked(conn: &mut Conn, last: Option<&CertificateId>) -> Result<(), Error> {
     let to = last.map(CertificateId::as_str);
-    on_conn!(conn, c => diesel::update(policy_review::table.find(1))
+    on_conn!(conn, c => diesel::update(policy_review::table.find("review"))
         .set(policy_review::asked_to.eq(to))
         .execute(c)
         .await)?;

@@ -147,7 +147,7 @@ impl Services {
             })?;
             for threshold in &skipped {
                 // What a policy calls a channel that there is not makes no label.
-                count_alert("none", *threshold, "skipped");
+                count_alert("none", *threshold, "failure");
             }
             if is_all(skipped.len()) {
                 break;

@@ -132,10 +132,10 @@ diesel::table! {
 }
 
 diesel::table! {
-    use diesel::sql_types::{Integer, Nullable, Text};
+    use diesel::sql_types::{Nullable, Text};
 
     policy_review (id) {
-        id -> Integer,
+        id -> Text,
         asked_to -> Nullable<Text>,
     }
 }
