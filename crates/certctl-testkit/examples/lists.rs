@@ -60,6 +60,9 @@ async fn seed(db: &Db, from: usize, to: usize) -> anyhow::Result<()> {
     let setup = "INSERT INTO teams (id, name) VALUES ('t-bench', 'bench') ON CONFLICT DO NOTHING; \
         INSERT INTO owners (id, name, team_id) VALUES ('o-bench', 'bench', 't-bench') ON CONFLICT DO NOTHING";
     testing::execute(db, setup).await?;
+    let targets = "INSERT INTO agents (id, name, hostname, api_key_hash) VALUES ('ag-bench', 'bench', 'bench', 'bench') ON CONFLICT DO NOTHING; \
+        INSERT INTO deployment_targets (id, name, type, agent_id) VALUES ('tgt-bench', 'bench', 'NGINX', 'ag-bench') ON CONFLICT DO NOTHING";
+    testing::execute(db, targets).await?;
     let sql = numbered(
         backend,
         "managed_certificates (id, name, common_name, sans, owner_id, team_id, issuer_id, renewal_policy_id, status, expires_at, created_at, updated_at)",
@@ -74,7 +77,15 @@ async fn seed(db: &Db, from: usize, to: usize) -> anyhow::Result<()> {
             }
         ),
     );
-    Ok(testing::execute(db, &sql).await?)
+    testing::execute(db, &sql).await?;
+    let mapped = numbered(
+        backend,
+        "certificate_target_mappings (certificate_id, target_id)",
+        from + 1,
+        to,
+        "SELECT 'mc-' || i, 'tgt-bench' FROM n",
+    );
+    Ok(testing::execute(db, &mapped).await?)
 }
 
 #[derive(Clone, Copy)]
@@ -151,12 +162,15 @@ async fn by_cursor(api: &Api, rows: usize) -> anyhow::Result<Times> {
     Ok(Times::of(&mut rounds))
 }
 
-/// Whether a plan reads the certificates from end to end.
+/// Whether a plan reads the certificates, or what they are mapped to, from end to end.
 fn reads_all(plan: &[String]) -> bool {
+    let growing = ["managed_certificates", "certificate_target_mappings"];
     plan.iter().any(|step| {
-        // SQLite follows an index up to the limit where it says USING.
-        step.contains("Seq Scan on managed_certificates")
-            || (step.starts_with("SCAN managed_certificates") && !step.contains("USING"))
+        growing.iter().any(|table| {
+            // SQLite follows an index up to the limit where it says USING.
+            step.contains(&format!("Seq Scan on {table}"))
+                || (step.starts_with(&format!("SCAN {table}")) && !step.contains("USING"))
+        })
     })
 }
 
