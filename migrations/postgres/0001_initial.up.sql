@@ -322,13 +322,15 @@ CREATE TABLE IF NOT EXISTS certificate_revocations (
     revoked_at TIMESTAMPTZ NOT NULL,
     issuer_notified BOOLEAN NOT NULL DEFAULT false,
     created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
-    expires_at TIMESTAMPTZ,
+    listed_until TIMESTAMPTZ,
     short_lived BOOLEAN,
     UNIQUE (issuer_id, serial_number)
 );
 CREATE INDEX IF NOT EXISTS certificate_revocations_certificate ON certificate_revocations (certificate_id);
 CREATE INDEX IF NOT EXISTS certificate_revocations_undescribed ON certificate_revocations (issuer_id) WHERE short_lived IS NULL;
-COMMENT ON COLUMN certificate_revocations.expires_at IS 'The end of the certificate, after which its entry leaves the CRL; NULL where no version has the serial.';
+CREATE INDEX IF NOT EXISTS certificate_revocations_listed ON certificate_revocations (issuer_id, listed_until, serial_number)
+    WHERE listed_until IS NOT NULL;
+COMMENT ON COLUMN certificate_revocations.listed_until IS 'When its entry may leave the CRL: the end of the certificate, or the revocation where that came later; the year 9999 where no version has the serial; NULL while short_lived is, and where that is true.';
 COMMENT ON COLUMN certificate_revocations.short_lived IS 'Whether its life is too short for status services; NULL until the issuer is next marked as changed.';
 
 CREATE TABLE IF NOT EXISTS policy_violations (

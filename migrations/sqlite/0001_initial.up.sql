@@ -307,12 +307,14 @@ CREATE TABLE IF NOT EXISTS certificate_revocations (
     revoked_at INTEGER NOT NULL,
     issuer_notified INTEGER NOT NULL DEFAULT 0,
     created_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-    expires_at INTEGER,
+    listed_until INTEGER,
     short_lived INTEGER,
     UNIQUE (issuer_id, serial_number)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS certificate_revocations_certificate ON certificate_revocations (certificate_id);
 CREATE INDEX IF NOT EXISTS certificate_revocations_undescribed ON certificate_revocations (issuer_id) WHERE short_lived IS NULL;
+CREATE INDEX IF NOT EXISTS certificate_revocations_listed ON certificate_revocations (issuer_id, listed_until, serial_number)
+    WHERE listed_until IS NOT NULL;
 
 CREATE TABLE IF NOT EXISTS policy_violations (
     id TEXT PRIMARY KEY,

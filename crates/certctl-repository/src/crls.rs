@@ -13,16 +13,17 @@ use certctl_domain::{
     serial::SerialNumber,
     time::Timestamp,
 };
-use diesel::prelude::*;
+use diesel::{
+    prelude::*,
+    sql_types::{BigInt, Text},
+};
 use diesel_async::RunQueryDsl;
 
 use crate::{
     Conn, Error,
     revocations::describe,
-    schema::{
-        certificate_revocations, crl_cache, crl_generation_events, issuers, revocation_status,
-    },
-    types::{At, Json, at},
+    schema::{crl_cache, crl_generation_events, issuers, revocation_status},
+    types::{At, Json, UtcTimestamp, at},
 };
 
 /// What the table says of an issuer, without the lists themselves.
@@ -217,41 +218,87 @@ pub struct ListEntry {
     pub revoked_at: Timestamp,
     /// Why.
     pub reason: RevocationReason,
+    /// When it may leave the lists.
+    pub listed_until: Timestamp,
 }
 
-/// Reads the entries of a list after a serial, in the order of their serials as text, at most `limit`. Certificates that ended, and
-/// had been revoked, before `ended_before` are left out, and so are short-lived ones.
+/// Up to where the entries of a list have been read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    listed_until: Timestamp,
+    serial: String,
+}
+
+impl Position {
+    /// The first entry of those that ended, or were revoked, at a time or later; none means the first of all.
+    #[must_use]
+    pub fn start(since: Option<Timestamp>) -> Self {
+        Self {
+            listed_until: since.unwrap_or(Timestamp::UNIX_EPOCH),
+            // Less than every serial.
+            serial: String::new(),
+        }
+    }
+
+    /// Behind an entry.
+    #[must_use]
+    pub fn behind(entry: &ListEntry) -> Self {
+        Self {
+            listed_until: entry.listed_until,
+            serial: entry.serial.to_string(),
+        }
+    }
+}
+
+#[derive(QueryableByName)]
+struct EntryRow {
+    #[diesel(sql_type = Text)]
+    serial_number: String,
+    #[diesel(sql_type = Text)]
+    reason: String,
+    #[diesel(sql_type = UtcTimestamp)]
+    revoked_at: At,
+    #[diesel(sql_type = UtcTimestamp)]
+    listed_until: At,
+}
+
+/// Reads the entries of a list behind a position, in the order in which they leave the lists, at most `limit`. What left before is
+/// passed over without being read, and short-lived ones are not among them. [`claim`] has seen to it that every row says when it
+/// leaves; a row that comes later makes the next list due.
 ///
 /// # Errors
 /// What the database says.
 pub async fn entries(
     conn: &mut Conn,
     issuer: &IssuerId,
-    after: &str,
-    ended_before: Option<Timestamp>,
+    after: &Position,
     limit: i64,
 ) -> Result<Vec<ListEntry>, Error> {
-    use certificate_revocations as r;
-    let bound = At(ended_before.unwrap_or(Timestamp::UNIX_EPOCH));
-    let rows: Vec<(String, String, At)> = on_conn!(conn, c => r::table
-        .filter(r::issuer_id.eq(issuer.as_str()))
-        .filter(r::serial_number.gt(after))
-        .filter(r::short_lived.is_null().or(r::short_lived.eq(false)))
-        .filter(r::expires_at.is_null().or(r::expires_at.ge(bound)).or(r::revoked_at.ge(bound)))
-        .order(r::serial_number)
-        .limit(limit)
-        .select((r::serial_number, r::reason, r::revoked_at))
+    let sql = crate::db::dialect(
+        conn,
+        "SELECT serial_number, reason, revoked_at, listed_until FROM certificate_revocations \
+         WHERE issuer_id = $1 AND (listed_until, serial_number) > ($2, $3) AND listed_until IS NOT NULL \
+         ORDER BY listed_until, serial_number LIMIT $4",
+    );
+    let rows: Vec<EntryRow> = on_conn!(conn, c => diesel::sql_query(sql)
+        .bind::<Text, _>(issuer.as_str())
+        .bind::<UtcTimestamp, _>(At(after.listed_until))
+        .bind::<Text, _>(&after.serial)
+        .bind::<BigInt, _>(limit)
         .load(c)
         .await)?;
     rows.into_iter()
-        .map(|(serial, reason, revoked_at)| {
+        .map(|row| {
             let corrupt = |error: Box<dyn std::error::Error + Send + Sync>| {
                 Error::corrupt("certificate_revocations", error)
             };
+            let serial = SerialNumber::parse(&row.serial_number);
+            let reason = RevocationReason::parse(&row.reason);
             Ok(ListEntry {
-                serial: SerialNumber::parse(&serial).map_err(|error| corrupt(error.into()))?,
-                revoked_at: revoked_at.0,
-                reason: RevocationReason::parse(&reason).map_err(|error| corrupt(error.into()))?,
+                serial: serial.map_err(|error| corrupt(error.into()))?,
+                revoked_at: row.revoked_at.0,
+                reason: reason.map_err(|error| corrupt(error.into()))?,
+                listed_until: row.listed_until.0,
             })
         })
         .collect()

@@ -132,22 +132,30 @@ async fn raise_version(conn: &mut Conn, issuer: &str, now: Timestamp) -> Result<
     Ok(())
 }
 
-/// Fills in what the rows of an issuer do not say yet: when the certificate ends and whether it is too short-lived for status
-/// services. Finds its rows by a partial index, so that the cost follows the new rows.
+/// Fills in what the rows of an issuer do not say yet: whether the certificate is too short-lived for status services, and until
+/// when its entry is on lists. Finds its rows by a partial index, so that the cost follows the new rows.
 ///
 /// # Errors
 /// What the database says.
 pub async fn describe(conn: &mut Conn, issuer: &str) -> Result<usize, Error> {
-    const PG: &str = "UPDATE certificate_revocations r SET expires_at = v.not_after, \
-         short_lived = COALESCE(v.not_after < v.not_before + $2 * interval '1 microsecond', false) \
-         FROM certificate_revocations n LEFT JOIN certificate_versions v \
-           ON v.issuer_id = n.issuer_id AND v.serial_number = n.serial_number \
-         WHERE n.short_lived IS NULL AND n.issuer_id = $1 AND r.id = n.id";
-    const SQLITE: &str = "UPDATE certificate_revocations SET expires_at = v.not_after, \
-         short_lived = COALESCE(v.not_after < v.not_before + ?2, 0) \
-         FROM certificate_revocations n LEFT JOIN certificate_versions v \
-           ON v.issuer_id = n.issuer_id AND v.serial_number = n.serial_number \
-         WHERE n.short_lived IS NULL AND n.issuer_id = ?1 AND certificate_revocations.id = n.id";
+    // A serial that no version has is listed for good: nobody knows when it ends.
+    const PG: &str = "UPDATE certificate_revocations r SET short_lived = d.is_short, \
+         listed_until = CASE WHEN d.is_short THEN NULL WHEN d.ends IS NULL THEN timestamptz '9999-12-31 00:00:00+00' \
+             ELSE GREATEST(d.ends, d.revoked_at) END \
+         FROM (SELECT n.id, n.revoked_at, v.not_after AS ends, \
+                 COALESCE(v.not_after < v.not_before + $2 * interval '1 microsecond', false) AS is_short \
+             FROM certificate_revocations n LEFT JOIN certificate_versions v \
+               ON v.issuer_id = n.issuer_id AND v.serial_number = n.serial_number \
+             WHERE n.short_lived IS NULL AND n.issuer_id = $1) d \
+         WHERE r.id = d.id";
+    const SQLITE: &str = "UPDATE certificate_revocations SET short_lived = d.is_short, \
+         listed_until = CASE WHEN d.is_short THEN NULL WHEN d.ends IS NULL THEN 253402214400000000 \
+             ELSE max(d.ends, d.revoked_at) END \
+         FROM (SELECT n.id, n.revoked_at, v.not_after AS ends, COALESCE(v.not_after < v.not_before + ?2, 0) AS is_short \
+             FROM certificate_revocations n LEFT JOIN certificate_versions v \
+               ON v.issuer_id = n.issuer_id AND v.serial_number = n.serial_number \
+             WHERE n.short_lived IS NULL AND n.issuer_id = ?1) d \
+         WHERE certificate_revocations.id = d.id";
     let limit = i64::try_from(SHORT_LIVED.as_micros()).unwrap_or(i64::MAX);
     let described = on_conn!(conn,
         pg c => diesel::sql_query(PG).bind::<Text, _>(issuer).bind::<BigInt, _>(limit).execute(c).await,

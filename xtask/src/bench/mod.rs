@@ -5,6 +5,7 @@
 mod bulk;
 mod drain;
 mod lists;
+mod revocation;
 
 use std::{path::Path, process::Stdio};
 
@@ -26,6 +27,7 @@ enum What {
     Bulk(bulk::Bulk),
     Drain(drain::Drain),
     Lists(lists::Lists),
+    Revocation(revocation::Revocation),
 }
 
 impl Bench {
@@ -34,6 +36,7 @@ impl Bench {
             What::Bulk(bulk) => bulk.run(),
             What::Drain(drain) => drain.run(),
             What::Lists(lists) => lists.run(),
+            What::Revocation(revocation) => revocation.run(),
         }
     }
 }

@@ -136,7 +136,7 @@ diesel::table! {
         revoked_at -> UtcTimestamp,
         issuer_notified -> Bool,
         created_at -> UtcTimestamp,
-        expires_at -> Nullable<UtcTimestamp>,
+        listed_until -> Nullable<UtcTimestamp>,
         short_lived -> Nullable<Bool>,
     }
 }

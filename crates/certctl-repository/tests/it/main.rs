@@ -30,6 +30,7 @@ mod certificates;
 mod certificates_lists;
 mod changes;
 mod counters;
+mod crls;
 mod issuance;
 mod jobs;
 mod jobs_agent;

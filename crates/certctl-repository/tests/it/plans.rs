@@ -14,11 +14,11 @@ use certctl_domain::{
     page::PageRequest,
 };
 use certctl_repository::{
-    Backend, Conn, agents, audit_events, certificates,
+    Backend, Conn, agents, audit_events, certificates, crls,
     jobs::{self, agent, claim},
     notifications, renewals, stats, targets, transaction, versions,
 };
-use certctl_testkit::{TestDb, database::START, db_tests};
+use certctl_testkit::{Basics, TestDb, database::START, db_tests};
 use diesel::{QueryableByName, connection::InstrumentationEvent, sql_types::Text};
 use diesel_async::{AsyncConnection as _, RunQueryDsl as _, SimpleAsyncConnection as _};
 
@@ -250,6 +250,24 @@ async fn fill(db: &TestDb) {
     }
 }
 
+/// Five thousand revoked serials, each of which leaves the lists a second after the one before.
+async fn fill_revocations(db: &TestDb, basics: &Basics) {
+    let (numbers, until) = match db.backend() {
+        Backend::Postgres => ("generate_series(1, 5000) AS n(i)", "to_timestamp(i)"),
+        Backend::Sqlite => (
+            "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) SELECT i FROM n)",
+            "i * 1000000",
+        ),
+    };
+    let insert = format!(
+        "INSERT INTO certificate_revocations (id, certificate_id, issuer_id, serial_number, revoked_by, revoked_at, listed_until, short_lived) \
+         SELECT 'rev-' || i, '{}', '{}', CAST(i AS text), 'ann', {until}, {until}, false FROM {numbers}",
+        basics.certificate, basics.issuer
+    );
+    db.execute(&insert).await.unwrap();
+    db.execute("ANALYZE").await.unwrap();
+}
+
 /// Catches what a call sends inside a transaction that is rolled back, and refuses a plan that reads a growing table whole.
 macro_rules! check {
     ($db:expr, $what:literal, $conn:ident => $call:expr) => {{
@@ -456,5 +474,23 @@ db_tests! {
             let along = all.contains(index) || matches!(conn, Conn::Postgres(_)) && all.contains("Index Scan using");
             assert!(along && !sorts && full_scan(&steps).is_none(), "{index}\n{sql}\n{all}");
         }
+    }
+
+    async fn the_entries_of_a_list_are_a_range_of_the_index_made_for_them(db: TestDb) {
+        let basics = db.seed_basics().await;
+        fill_revocations(&db, &basics).await;
+        let caught = Caught::default();
+        let conn = &mut db.read().await.unwrap();
+        caught.on(conn);
+        crls::entries(conn, &basics.issuer, &crls::Position::start(Some(START)), 100).await.unwrap();
+        let statements = caught.off(conn);
+        let steps = plan(conn, &statements[0]).await.join("\n");
+        // The bound is part of the condition on the index, so that what has left the list is not even looked at.
+        let bounded = match db.backend() {
+            Backend::Postgres => steps.lines().any(|line| line.contains("Index Cond") && line.contains("ROW(listed_until, serial_number) > ROW(")),
+            Backend::Sqlite => steps.contains("(issuer_id=? AND (listed_until,serial_number)>(?,?))"),
+        };
+        assert!(bounded && steps.contains("certificate_revocations_listed"), "{steps}");
+        assert!(!steps.contains("Sort") && !steps.contains("TEMP B-TREE"), "{steps}");
     }
 }

@@ -123,9 +123,9 @@ impl Services {
     async fn fill(&self, id: &IssuerId, claim: &Claim, lists: &mut [List]) -> Result<(), Error> {
         let ended_before = claim.previous.map(|previous| previous - MARGIN);
         let mut conn = self.read().await?;
-        let mut after = String::new();
+        let mut after = crls::Position::start(ended_before);
         loop {
-            let page = crls::entries(&mut conn, id, &after, ended_before, PAGE).await?;
+            let page = crls::entries(&mut conn, id, &after, PAGE).await?;
             for entry in &page {
                 let mut first = 1;
                 lists[0].push(entry)?;
@@ -137,7 +137,7 @@ impl Services {
                 }
             }
             match page.last() {
-                Some(last) => last.serial.as_str().clone_into(&mut after),
+                Some(last) => after = crls::Position::behind(last),
                 None => return Ok(()),
             }
         }

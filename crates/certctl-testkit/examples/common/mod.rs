@@ -11,7 +11,10 @@ use certctl_domain::{
 use certctl_http::{App, AppState, BuildInfo, Capabilities, HttpSettings};
 use certctl_pki::seal::Sealer;
 use certctl_repository::{Backend, Db, DbOptions, migrations, testing};
-use certctl_service::{Services, config::Dependencies};
+use certctl_service::{
+    Services,
+    config::{Dependencies, ServiceConfig},
+};
 use certctl_telemetry::Health;
 use certctl_testkit::services::{ADMIN_KEY, config};
 use http::Request;
@@ -38,6 +41,15 @@ pub(crate) async fn open(url: &str) -> anyhow::Result<Db> {
 
 /// The use cases by the clock of the machine, with keys made by agents.
 pub(crate) async fn services(db: Db, folder: &str) -> anyhow::Result<Services> {
+    services_with(db, folder, config()).await
+}
+
+/// As [`services`], with a configuration of its own; those that share a database and a folder are replicas.
+pub(crate) async fn services_with(
+    db: Db,
+    folder: &str,
+    config: ServiceConfig,
+) -> anyhow::Result<Services> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let sealer = Arc::new(Sealer::new(&Secret::new(
         "an encryption key of 32 bytes and some more",
@@ -55,7 +67,7 @@ pub(crate) async fn services(db: Db, folder: &str) -> anyhow::Result<Services> {
         issuers,
         responder_keys: None,
         vault: Arc::new(certctl_testkit::services::MemoryVault::default()),
-        config: config(),
+        config,
     });
     services.grant_configured_keys().await?;
     Ok(services)
