@@ -18,7 +18,6 @@ COMMENT ON COLUMN revocation_status.shard_counts IS 'Every number of shards that
 CREATE TABLE IF NOT EXISTS crl_cache (
     issuer_id TEXT COLLATE "C" NOT NULL REFERENCES issuers(id) ON DELETE CASCADE,
     shard TEXT COLLATE "C" NOT NULL DEFAULT '',
-    crl_der BYTEA NOT NULL,
     crl_number BIGINT NOT NULL,
     this_update TIMESTAMPTZ NOT NULL,
     next_update TIMESTAMPTZ NOT NULL,
@@ -27,6 +26,7 @@ CREATE TABLE IF NOT EXISTS crl_cache (
     revoked_count BIGINT NOT NULL,
     created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     updated_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    crl_der BYTEA NOT NULL,
     PRIMARY KEY (issuer_id, shard)
 );
 -- A CRL is signed bytes without redundancy, so that compressing it only costs time.

@@ -10,10 +10,10 @@ CREATE TABLE IF NOT EXISTS revocation_status (
     updated_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER))
 ) STRICT;
 
+-- The list comes last: SQLite gets to what stands behind it by walking through all of its pages, and the number is read often.
 CREATE TABLE IF NOT EXISTS crl_cache (
     issuer_id TEXT NOT NULL REFERENCES issuers(id) ON DELETE CASCADE,
     shard TEXT NOT NULL DEFAULT '',
-    crl_der BLOB NOT NULL,
     crl_number INTEGER NOT NULL,
     this_update INTEGER NOT NULL,
     next_update INTEGER NOT NULL,
@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS crl_cache (
     revoked_count INTEGER NOT NULL,
     created_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
     updated_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
+    crl_der BLOB NOT NULL,
     PRIMARY KEY (issuer_id, shard)
 ) STRICT;
 
