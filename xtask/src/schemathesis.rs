@@ -87,9 +87,12 @@ impl Schemathesis {
     fn requests(&self, tool: &Path, home: &Home, server: &Server) -> Result<()> {
         // Its own folder keeps what it remembers of earlier runs out of the tree.
         let folder = home.private_folder("requests")?;
-        let configuration = root().join("schemathesis.toml");
-        std::fs::copy(&configuration, folder.join("schemathesis.toml"))
-            .with_context(|| format!("cannot read {}", configuration.display()))?;
+        for file in ["schemathesis.toml", "xtask/schemathesis_hooks.py"] {
+            let from = root().join(file);
+            let name = from.file_name().context("a file has a name")?;
+            std::fs::copy(&from, folder.join(name))
+                .with_context(|| format!("cannot read {}", from.display()))?;
+        }
         let mut command = Command::new(tool);
         command
             .arg("run")

@@ -18,6 +18,9 @@ use std::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Timestamp(i64);
 
+/// The last microsecond that X.509 can express (RFC 5280 §4.1.2.5).
+const LAST_MICROSECOND: i64 = 253_402_300_799_999_999;
+
 /// The text is no RFC 3339 point in time of the years 1970 to 9999.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not an RFC 3339 timestamp of the years 1970 to 9999")]
@@ -61,6 +64,16 @@ impl Timestamp {
         Self::from_seconds(self.as_seconds())
     }
 
+    /// Reads a bound of a range: like parsing, but what is before the epoch is the epoch, and what is after the last day is the
+    /// last. Nothing that is stored lies outside, so the range holds the same.
+    ///
+    /// # Errors
+    /// [`InvalidTimestamp`] for what is not RFC 3339.
+    pub fn parse_bound(text: &str) -> Result<Self, InvalidTimestamp> {
+        let micros = micros_of(text).ok_or(InvalidTimestamp)?;
+        Ok(Self(micros.clamp(Self::UNIX_EPOCH.0, LAST_MICROSECOND)))
+    }
+
     /// How long after `earlier` this is; zero when it is not after it.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
@@ -93,22 +106,71 @@ impl FromStr for Timestamp {
     /// Nothing before the epoch and nothing after the last day that X.509 can express is taken: the arithmetic on times that
     /// the databases do (a window before an expiry) must not leave what they can hold.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.parse::<jiff::Timestamp>() {
-            Ok(time) if time >= jiff::Timestamp::UNIX_EPOCH => Ok(Self(time.as_microsecond())),
-            Ok(_) => Err(InvalidTimestamp),
-            Err(_) => last_day(text).ok_or(InvalidTimestamp),
+        let micros = micros_of(text).ok_or(InvalidTimestamp)?;
+        if (Self::UNIX_EPOCH.0..=LAST_MICROSECOND).contains(&micros) {
+            Ok(Self(micros))
+        } else {
+            Err(InvalidTimestamp)
         }
     }
 }
 
-/// A time in UTC of the last day of the year 9999, which `jiff::Timestamp` ends before. "No end that is known" is such a time
-/// (RFC 5280 §4.1.2.5).
-fn last_day(text: &str) -> Option<Timestamp> {
-    let civil: jiff::civil::DateTime = text.strip_suffix(['Z', 'z'])?.parse().ok()?;
+/// The microseconds since the epoch that an RFC 3339 §5.6 text names, and nothing else: ISO 8601 has many more spellings, and
+/// what one reader takes another refuses. Digits after the sixth of a fraction are cut off.
+fn micros_of(text: &str) -> Option<i64> {
+    let (date, rest) = text.split_at_checked(10)?;
+    let (time, rest) = rest.strip_prefix(['T', 't'])?.split_at_checked(8)?;
+    let [year, month, day] = numbers(date, [4, 2, 2], b'-')?;
+    let [hour, minute, second] = numbers(time, [2, 2, 2], b':')?;
+    let (fraction, zone) = match rest.strip_prefix('.') {
+        Some(rest) => rest.split_at(rest.find(|sign: char| !sign.is_ascii_digit())?),
+        None => ("0", rest),
+    };
+    let offset_minutes = match zone.split_at_checked(1)? {
+        ("Z" | "z", "") => 0,
+        (sign @ ("+" | "-"), offset) => {
+            let [hours, minutes] = numbers(offset, [2, 2], b':')?;
+            let far = (hours <= 23 && minutes <= 59).then_some(hours * 60 + minutes)?;
+            if sign == "-" { -far } else { far }
+        }
+        _ => return None,
+    };
+    // A leap second is the second before it, as everywhere where days have 86,400 seconds.
+    let second = if second == 60 { 59 } else { second };
+    let [month, day, hour, minute, second] =
+        [month, day, hour, minute, second].map(|number| i8::try_from(number).unwrap_or(i8::MAX));
+    let civil = jiff::civil::DateTime::new(
+        i16::try_from(year).ok()?,
+        month,
+        day,
+        hour,
+        minute,
+        second,
+        0,
+    )
+    .ok()?;
     let epoch = jiff::civil::DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
-    let micros = i64::try_from(civil.duration_since(epoch).as_micros()).ok()?;
-    (micros > jiff::Timestamp::MAX.as_microsecond() && text.contains(':'))
-        .then_some(Timestamp(micros))
+    let whole = civil.duration_since(epoch).as_secs() - i64::from(offset_minutes) * 60;
+    Some(whole * 1_000_000 + fraction_micros(fraction)?)
+}
+
+/// Numbers of exactly so many digits, with a separator between them.
+fn numbers<const N: usize>(text: &str, digits: [usize; N], separator: u8) -> Option<[i32; N]> {
+    let mut parts = text.split(char::from(separator));
+    let mut numbers = [0; N];
+    for (number, digits) in numbers.iter_mut().zip(digits) {
+        let part = parts.next()?;
+        // `parse` would take a sign.
+        let is_number = part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit());
+        *number = is_number.then(|| part.parse().ok()).flatten()?;
+    }
+    parts.next().is_none().then_some(numbers)
+}
+
+fn fraction_micros(digits: &str) -> Option<i64> {
+    let kept = digits.get(..6).unwrap_or(digits);
+    let scale = 10_i64.pow(6 - u32::try_from(kept.len()).ok()?);
+    Some(kept.parse::<i64>().ok()? * scale)
 }
 
 impl Add<Duration> for Timestamp {
@@ -238,6 +300,60 @@ mod tests {
         ] {
             assert!(text.parse::<Timestamp>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn rfc_3339_is_read_and_nothing_else_of_iso_8601() {
+        for (text, same) in [
+            ("2026-02-03T04:05:06+00:00", "2026-02-03T04:05:06Z"),
+            ("2026-02-03t04:05:06.5z", "2026-02-03T04:05:06.5Z"),
+            ("2026-02-03T04:05:06-23:59", "2026-02-04T04:04:06Z"),
+            ("2026-12-31T23:59:60Z", "2026-12-31T23:59:59Z"),
+            (
+                "9999-12-31T23:59:59.999999999999Z",
+                "9999-12-31T23:59:59.999999Z",
+            ),
+            ("1969-12-31T23:59:59-00:01", "1970-01-01T00:00:59Z"),
+        ] {
+            let time = text.parse::<Timestamp>().map(Timestamp::to_rfc3339);
+            assert_eq!(time.as_deref(), Ok(same), "{text}");
+        }
+        for text in [
+            "",
+            "2026-02-03",
+            "2026-02-03 04:05:06Z",
+            "2026-02-03T04:05:06",
+            "2026-02-03T04:05Z",
+            "20260203T040506Z",
+            "2026-02-03T04:05:06,5Z",
+            "2026-02-03T04:05:06.Z",
+            "2026-02-03T04:05:06+0000",
+            "2026-02-03T04:05:06+00",
+            "2026-02-03T04:05:06+24:00",
+            "2026-02-03T04:05:06Z[UTC]",
+            "2026-02-30T04:05:06Z",
+            "2026-02-03T24:00:00Z",
+            "2026-02-03T04:05:61Z",
+            "+026-02-03T04:05:06Z",
+            "2026-02-03T04:05:06\u{e9}",
+            "2026-02-0\u{e9}T04:05:06Z",
+        ] {
+            assert!(text.parse::<Timestamp>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bound_outside_what_is_stored_is_the_nearest_time() {
+        assert_eq!(
+            Timestamp::parse_bound(Timestamp::ZERO_ON_WIRE),
+            Ok(Timestamp::UNIX_EPOCH)
+        );
+        let last = Timestamp::parse_bound("9999-12-31T23:59:59.999999-01:00");
+        assert_eq!(
+            last.map(Timestamp::to_rfc3339).as_deref(),
+            Ok("9999-12-31T23:59:59.999999Z")
+        );
+        assert!(Timestamp::parse_bound("yesterday").is_err());
     }
 
     #[test]

@@ -97,8 +97,18 @@ pub(crate) fn render(mut response: Response, id: RequestId) -> Response {
         return response;
     };
     let reply = Reply::of(&error);
-    if reply.status.is_server_error() {
-        tracing::error!(status = reply.status.as_u16(), error = %ErrorChain(&*error), "request failed");
+    let status = reply.status.as_u16();
+    match reply.status {
+        // What certctl does not do, and a third party that failed, are no faults of ours that an operator has to look into; anyone
+        // may ask for the first as often as they like.
+        StatusCode::NOT_IMPLEMENTED => {}
+        StatusCode::BAD_GATEWAY => {
+            tracing::warn!(status, error = %ErrorChain(&*error), "a third party failed");
+        }
+        fault if fault.is_server_error() => {
+            tracing::error!(status, error = %ErrorChain(&*error), "request failed");
+        }
+        _ => {}
     }
     let mut rendered = (reply.status, reply.shape.into_body(reply.status, id)).into_response();
     // What inner layers put on the answer (`Allow`, `Vary`) stays; the type and length are those of the new body.
@@ -301,21 +311,26 @@ pub(crate) struct GateErrorBody {
 }
 
 /// Why an agent is not retired.
-#[derive(Debug, Serialize)]
-struct BlockedBody {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "BlockedError")]
+pub(crate) struct BlockedBody {
+    #[schemars(extend("enum" = ["blocked_by_dependencies"]))]
     error: &'static str,
     message: &'static str,
     counts: BlockedCounts,
 }
 
 /// When to export again.
-#[derive(Debug, Serialize)]
-struct ExportLimitBody {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "ExportLimitError")]
+pub(crate) struct ExportLimitBody {
+    #[schemars(extend("enum" = ["rate_limit_exceeded"]))]
     error: &'static str,
     retry_after_seconds: u64,
 }
 
-#[derive(Debug, Serialize)]
+/// What depends on an agent.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct BlockedCounts {
     active_targets: i64,
     active_certificates: i64,

@@ -66,6 +66,32 @@ impl JsonSchema for Rfc3339 {
     }
 }
 
+/// A text that is kept: no control characters but tabs and line ends, which is also what the validation of the domain takes.
+pub(crate) const TEXT: &str = r"^[^\u0000-\u0008\u000B-\u001F\u007F-\u009F]*$";
+
+/// The same, and not blank.
+pub(crate) const WORDS: &str = r"^[^\u0000-\u0008\u000B-\u001F\u007F-\u009F]*[^\s\u0000-\u001F\u007F-\u009F][^\u0000-\u0008\u000B-\u001F\u007F-\u009F]*$";
+
+/// What is said by `true` and `1`, and not by anything else.
+pub(crate) fn lenient_flag(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [{ "type": "boolean" }, { "type": "string" }], "default": false })
+}
+
+/// The number of a page, where anything else counts as the first (api §8).
+pub(crate) fn lenient_page(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [{ "type": "integer", "minimum": 1 }, { "type": "string" }] })
+}
+
+/// Rows on a page, where anything else counts as not said (api §8).
+pub(crate) fn lenient_rows(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [{ "type": "integer", "minimum": 1, "maximum": 500 }, { "type": "string" }] })
+}
+
+/// A time, or an empty text that says as much as none.
+pub(crate) fn time_or_empty(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [{ "type": "string", "format": "date-time" }, { "const": "" }] })
+}
+
 /// What an enum is in a schema: its canonical spellings.
 macro_rules! spellings {
     ($enum:ty) => {

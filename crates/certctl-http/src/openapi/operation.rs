@@ -161,16 +161,19 @@ fn security(access: Access) -> Value {
 
 // === parameters ===
 
+/// Any text but one with a NUL, which no database compares with and every route refuses.
+const NO_NUL: &str = r"^[^\u0000]*$";
+
 /// The parameters that many routes share.
 pub(super) fn shared_parameters() -> Value {
     json!({
         "page": {
             "name": "page", "in": "query", "description": "The number of the page, from 1; what is no such number is 1.",
-            "schema": { "anyOf": [{ "type": "integer", "minimum": 1 }, { "type": "string" }], "default": 1 },
+            "schema": { "anyOf": [{ "type": "integer", "minimum": 1 }, { "type": "string", "pattern": NO_NUL }], "default": 1 },
         },
         "per_page": {
             "name": "per_page", "in": "query", "description": "Rows on a page, 1 to 500; what is no such number is 50.",
-            "schema": { "anyOf": [{ "type": "integer", "minimum": 1, "maximum": 500 }, { "type": "string" }], "default": 50 },
+            "schema": { "anyOf": [{ "type": "integer", "minimum": 1, "maximum": 500 }, { "type": "string", "pattern": NO_NUL }], "default": 50 },
         },
     })
 }
@@ -192,9 +195,15 @@ fn path_parameters(path: &str) -> impl Iterator<Item = &str> {
 }
 
 fn path_parameter(name: &str) -> Value {
+    let pattern = match name {
+        // Of an OCSP question: a serial in hex (RFC 5280 §4.1.2.2: at most 20 octets), or a request in base64 (RFC 6960 A.1).
+        "request" => "^([0-9A-Fa-f]{1,40}|[A-Za-z0-9+/]{20,253}={0,2})$",
+        "shard" => "^[0-9]{1,3}-of-[0-9]{1,3}$",
+        _ => "^[A-Za-z0-9._-]{1,128}$",
+    };
     json!({
         "name": name, "in": "path", "required": true,
-        "schema": { "type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$" },
+        "schema": { "type": "string", "pattern": pattern },
     })
 }
 
@@ -225,11 +234,43 @@ fn query_parameters(wire: &Wire, schemas: &mut Schemas) -> Vec<Value> {
             .unwrap_or(&empty)
         {
             parameters.push(json!({
-                "name": name, "in": "query", "required": required.contains(&json!(name)), "schema": schema,
+                "name": name, "in": "query", "required": required.contains(&json!(name)), "schema": in_query(schema),
             }));
         }
     }
     parameters
+}
+
+/// A schema as a query can keep to it: there is no null there, and a text that nothing else is said of has no NUL.
+fn in_query(schema: &Value) -> Value {
+    let Some(schema) = schema.as_object() else {
+        return schema.clone();
+    };
+    let mut said = schema.clone();
+    said.retain(|_, value| !value.is_null());
+    for key in ["enum", "type"] {
+        if let Some(Value::Array(values)) = said.get_mut(key) {
+            values.retain(|value| !value.is_null() && value != "null");
+        }
+    }
+    if let Some(Value::Array(kinds)) = said.get("type")
+        && let [kind] = &kinds[..]
+    {
+        let kind = kind.clone();
+        said.insert("type".to_owned(), kind);
+    }
+    if let Some(Value::Array(choices)) = said.get("anyOf") {
+        let choices = choices.iter().filter(|choice| choice["type"] != "null");
+        let choices = choices.map(in_query).collect();
+        said.insert("anyOf".to_owned(), choices);
+    }
+    let is_bounded = ["enum", "pattern", "format"]
+        .iter()
+        .any(|key| said.contains_key(*key));
+    if !is_bounded && said.get("type").is_some_and(|kind| kind == "string") {
+        said.insert("pattern".to_owned(), json!(NO_NUL));
+    }
+    Value::Object(said)
 }
 
 // === responses ===
@@ -266,9 +307,29 @@ fn responses(route: &RouteInfo, schemas: &mut Schemas) -> Value {
         .filter(|refusal| may_refuse(route, refusal.status))
     {
         let reference = json!({ "$ref": format!("#/components/responses/{}", refusal.name) });
+        let usual = if refusal.is_gate {
+            "GateError"
+        } else {
+            "Error"
+        };
+        let usual = json!({ "$ref": format!("#/components/schemas/{usual}") });
+        let shapes = route.wire.refusal_shapes.iter();
+        let mut shapes: Vec<Value> = shapes
+            .filter(|(status, _)| status.as_u16() == refusal.status)
+            .map(|(_, schema)| schema(&mut schemas.answers).to_value())
+            .collect();
+        let response = if shapes.is_empty() {
+            reference
+        } else {
+            shapes.push(usual);
+            json!({
+                "description": refusal.description,
+                "content": { "application/json": { "schema": { "anyOf": shapes } } },
+            })
+        };
         responses
             .entry(refusal.status.to_string())
-            .or_insert(reference);
+            .or_insert(response);
     }
     Value::Object(responses)
 }

@@ -76,6 +76,7 @@ impl RouteBuilder<NeedsAccess> {
                 paged: false,
                 answers: Vec::new(),
                 refusals: Vec::new(),
+                refusal_shapes: Vec::new(),
             },
         };
         Self {
@@ -202,6 +203,13 @@ impl<S> RouteBuilder<S> {
     /// Statuses it may refuse with beyond those that follow from access, body and path.
     pub fn refuses(mut self, statuses: &[StatusCode]) -> Self {
         self.info.wire.refusals.extend_from_slice(statuses);
+        self
+    }
+
+    /// A status it may refuse with, whose body may be of this type instead of the usual one.
+    pub fn refuses_with<T: JsonSchema>(mut self, status: StatusCode) -> Self {
+        self.info.wire.refusals.push(status);
+        self.info.wire.refusal_shapes.push((status, schema::<T>));
         self
     }
 

@@ -143,6 +143,8 @@ pub(crate) struct Wire {
     pub(crate) paged: bool,
     pub(crate) answers: Vec<Answer>,
     pub(crate) refusals: Vec<StatusCode>,
+    /// Bodies that refusals of a status may have beside that of the status everywhere.
+    pub(crate) refusal_shapes: Vec<(StatusCode, SchemaOf)>,
 }
 
 /// Makes the schema of a type, naming it among the components.

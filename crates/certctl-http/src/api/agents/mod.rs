@@ -17,6 +17,7 @@ use self::wire::{RegisterRequest, RegisteredView, RetiredView};
 use crate::{
     ApiError, ApiJson, AppState, Caller, Paged, Paging, PathId,
     extract::{Bearer, MaybeCaller, QueryPairs},
+    problem::BlockedBody,
     routes::Route,
 };
 
@@ -47,7 +48,8 @@ pub(crate) fn routes() -> Vec<Route> {
             .permission(Permission::AgentRetire)
             .summary("Retires an agent; with force and a reason also what depends on it")
             .query::<wire::RetireQuery>()
-            .refuses(&[StatusCode::BAD_REQUEST, StatusCode::CONFLICT])
+            .refuses(&[StatusCode::BAD_REQUEST])
+            .refuses_with::<BlockedBody>(StatusCode::CONFLICT)
             .returns::<RetiredView>()
             .or_status(StatusCode::NO_CONTENT)
             .handler(retire_agent),

@@ -141,15 +141,28 @@ struct StatusView {
     status: &'static str,
 }
 
-/// What an agent says of itself; empty fields change nothing.
+/// What an agent says of itself; empty fields change nothing. A body that is anything else says nothing and is taken too, so
+/// that an agent of another version is never taken for dead.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(transform = anything_goes)]
 struct HeartbeatRequest {
     version: String,
     hostname: String,
     os: String,
     architecture: String,
     ip_address: String,
+}
+
+/// Says what the fields are for, and that nothing is refused for its type.
+fn anything_goes(schema: &mut schemars::Schema) {
+    schema.remove("type");
+    let fields = schema
+        .get_mut("properties")
+        .and_then(|all| all.as_object_mut());
+    for field in fields.into_iter().flat_map(|all| all.values_mut()) {
+        *field = serde_json::json!({ "description": "A text." });
+    }
 }
 
 impl From<HeartbeatRequest> for AgentReport {

@@ -9,7 +9,10 @@ use certctl_service::agents::AgentInput;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Rfc3339;
+use crate::{
+    Rfc3339,
+    wire::{TEXT, lenient_flag},
+};
 
 /// An agent (model §3.7).
 #[derive(Debug, Serialize, JsonSchema)]
@@ -103,9 +106,12 @@ impl RegisteredView {
 #[derive(Deserialize, JsonSchema)]
 #[expect(dead_code, reason = "described here, read one by one")]
 pub(super) struct RetireQuery {
-    /// `true` to retire what depends on the agent with it.
-    force: Option<bool>,
+    /// `true` or `1` to retire what depends on the agent with it; anything else is no.
+    #[serde(default)]
+    #[schemars(schema_with = "lenient_flag")]
+    force: Option<String>,
     /// Why; required with `force`.
+    #[schemars(length(max = 1024), regex(pattern = TEXT))]
     reason: Option<String>,
 }
 

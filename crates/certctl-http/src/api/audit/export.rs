@@ -5,18 +5,20 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use certctl_domain::{access::Permission, time::Timestamp};
+use certctl_domain::{access::Permission, audit::EventCategory, time::Timestamp};
 use certctl_service::{
     Error,
     audit::{AuditExport, ExportRange, SealedExport},
 };
 use futures_util::stream;
 use http::{HeaderValue, StatusCode, header};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
-use super::{AuditEventView, Category, category, given, time};
-use crate::{ApiError, AppState, Caller, Rfc3339, extract::QueryPairs, routes::Route};
+use super::{AuditEventView, category, given, time};
+use crate::{
+    ApiError, AppState, Caller, Rfc3339, extract::QueryPairs, routes::Route, wire::spellings,
+};
 
 const NDJSON: &str = "application/x-ndjson";
 /// Rows where no limit is given (api §23).
@@ -36,18 +38,7 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-/// What an export holds.
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(rename = "AuditExportFormat")]
-enum Format {
-    /// Events by when they happened, newest first.
-    Events,
-    /// Whole batches by when they were sealed, oldest first, with what checking them offline takes.
-    Sealed,
-}
-
-/// The parameters, for the description of the API.
+/// The parameters, for the description of the API; an empty value says as much as none.
 #[derive(Deserialize, JsonSchema)]
 #[expect(dead_code, reason = "described here, read one by one")]
 struct ExportQuery {
@@ -56,12 +47,20 @@ struct ExportQuery {
     /// Not after; at most 90 days after `from`.
     to: Rfc3339,
     /// Only this part of the program; in a sealed export other rows are there by their hashes.
-    category: Option<Category>,
+    #[schemars(extend("enum" = spellings!(EventCategory, or none)))]
+    category: Option<String>,
     /// Rows at the most, 50,000 where none is given; a sealed export ends with the batch that reaches it.
-    #[schemars(range(min = 1, max = 100_000))]
-    limit: Option<u32>,
-    /// `events` where none is given.
-    format: Option<Format>,
+    #[serde(default)]
+    #[schemars(schema_with = "rows_or_empty")]
+    limit: Option<String>,
+    /// `events`, by when they happened, newest first, where none is given; `sealed` for whole batches by when they were sealed, oldest
+    /// first, with what checking them offline takes.
+    #[schemars(extend("enum" = ["", "events", "sealed"]))]
+    format: Option<String>,
+}
+
+fn rows_or_empty(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [{ "type": "integer", "minimum": 1, "maximum": 100_000 }, { "const": "" }] })
 }
 
 async fn export_audit_events(

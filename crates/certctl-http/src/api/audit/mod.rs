@@ -16,7 +16,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApiError, AppState, Caller, Paged, PathId, Rfc3339, extract::QueryPairs, routes::Route,
+    ApiError, AppState, Caller, Paged, PathId, Rfc3339,
+    extract::QueryPairs,
+    routes::Route,
+    wire::{spellings, time_or_empty},
 };
 
 pub(crate) fn routes() -> Vec<Route> {
@@ -38,29 +41,21 @@ pub(crate) fn routes() -> Vec<Route> {
     routes
 }
 
-/// The part of the program that an event belongs to.
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(rename = "AuditCategory")]
-enum Category {
-    /// Certificates, jobs, agents and what they touch.
-    CertLifecycle,
-    /// Keys, roles, grants.
-    Auth,
-    /// Issuers, targets, profiles, policies.
-    Config,
-}
-
-/// The parameters, for the description of the API.
+/// The parameters, for the description of the API; an empty value says as much as none.
 #[derive(Deserialize, JsonSchema)]
 #[expect(dead_code, reason = "described here, read one by one")]
 struct AuditQuery {
-    /// Only this part of the program.
-    category: Option<Category>,
+    /// Only this part of the program: certificates with what they touch, keys and roles, or issuers, targets and policies.
+    #[schemars(extend("enum" = spellings!(EventCategory, or none)))]
+    category: Option<String>,
     /// Not before.
-    since: Option<Rfc3339>,
+    #[serde(default)]
+    #[schemars(schema_with = "time_or_empty")]
+    since: Option<String>,
     /// Not after.
-    until: Option<Rfc3339>,
+    #[serde(default)]
+    #[schemars(schema_with = "time_or_empty")]
+    until: Option<String>,
 }
 
 async fn list_audit_events(
@@ -99,7 +94,8 @@ fn given<'a>(query: &'a QueryPairs, name: &str) -> Option<&'a str> {
 fn time(query: &QueryPairs, name: &str) -> Result<Option<Timestamp>, ApiError> {
     given(query, name)
         .map(|text| {
-            text.parse::<Timestamp>()
+            // A range may begin before there were events and end after there can be any.
+            Timestamp::parse_bound(text)
                 .map_err(|error| ApiError::Query(format!("{name}: {error}")))
         })
         .transpose()

@@ -49,25 +49,15 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-/// Where a verification begins.
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(rename = "AuditVerifyFrom")]
-enum Beginning {
-    /// At the first row.
-    Start,
-    /// Where the last scheduled verification ended.
-    Checkpoint,
-}
-
-/// The parameters, for the description of the API.
+/// The parameters, for the description of the API; an empty value says as much as none.
 #[derive(Deserialize, JsonSchema)]
 #[expect(dead_code, reason = "described here, read one by one")]
 struct VerifyQuery {
-    /// `checkpoint` where none is given.
-    from: Option<Beginning>,
+    /// `start` for the first row; `checkpoint`, where the last scheduled verification ended, where none is given.
+    #[schemars(extend("enum" = ["", "start", "checkpoint"]))]
+    from: Option<String>,
     /// The hash of a head that must be in the part that is checked, 64 hex digits.
-    #[schemars(regex(pattern = "^[0-9A-Fa-f]{64}$"))]
+    #[schemars(regex(pattern = "^([0-9A-Fa-f]{64})?$"))]
     expect_head: Option<String>,
 }
 

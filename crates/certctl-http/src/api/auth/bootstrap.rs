@@ -73,7 +73,6 @@ struct AvailableView {
 #[derive(Deserialize, JsonSchema)]
 struct BootstrapRequest {
     /// `CERTCTL_BOOTSTRAP_TOKEN`.
-    #[schemars(length(min = 1))]
     token: String,
     /// The name of the administrator's key.
     #[schemars(regex(pattern = "^[a-z0-9][a-z0-9_-]{2,63}$"), example = &"first-admin")]

@@ -16,7 +16,11 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ApiError, AppState, Caller, QueryPairs, routes::Route};
+use crate::{
+    ApiError, AppState, Caller, QueryPairs,
+    routes::Route,
+    wire::{lenient_page, lenient_rows},
+};
 
 pub(crate) fn routes() -> Vec<Route> {
     let own = vec![
@@ -103,14 +107,14 @@ fn page(query: &QueryPairs) -> PageRequest {
     reason = "its schema is what is used; `page` reads the parameters leniently"
 )]
 struct PageQuery {
-    /// The number of the page; what is no number is 1.
+    /// The number of the page, from 1; what is no such number is 1.
     #[serde(default)]
-    #[schemars(with = "u32", range(min = 1))]
-    page: Option<u32>,
-    /// Rows on a page; 500 when neither this nor `page` is given, and 50 when it is out of range.
+    #[schemars(schema_with = "lenient_page")]
+    page: Option<String>,
+    /// Rows on a page, 1 to 500; 500 when neither this nor `page` is given, and 50 when it is no such number.
     #[serde(default)]
-    #[schemars(with = "u32", range(min = 1, max = 500))]
-    per_page: Option<u32>,
+    #[schemars(schema_with = "lenient_rows")]
+    per_page: Option<String>,
 }
 
 /// What a grant or permission extends to, in a body; everything when neither is given.

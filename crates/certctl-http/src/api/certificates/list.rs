@@ -1,5 +1,7 @@
 //! The list of certificates: filters, orders, pages and cursors (api §11.1).
 
+use std::borrow::Cow;
+
 use axum::{Json, extract::State};
 use certctl_domain::{
     access::Permission,
@@ -10,12 +12,17 @@ use certctl_domain::{
 };
 use certctl_service::{CertificateFilter, CertificateOrder};
 use http::StatusCode;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::wire::CertificateView;
-use crate::{ApiError, AppState, Caller, Paged, extract::QueryPairs, routes::Route};
+use crate::{
+    ApiError, AppState, Caller, Paged,
+    extract::QueryPairs,
+    routes::Route,
+    wire::{lenient_flag, lenient_rows},
+};
 
 pub(super) fn route() -> Route {
     Route::get("/api/v1/certificates", "list_certificates")
@@ -24,7 +31,8 @@ pub(super) fn route() -> Route {
         .etag()
         .query::<ListQuery>()
         .refuses(&[StatusCode::BAD_REQUEST])
-        .lists::<CertificateView>()
+        .lists::<Row>()
+        .or_returns::<CursorPage>(StatusCode::OK)
         .handler(list_certificates)
 }
 
@@ -56,24 +64,56 @@ struct ListQuery {
     updated_after: Option<String>,
     /// `notAfter`, `expiresAt`, `createdAt`, `updatedAt`, `commonName`, `name`, `status` or `environment`; with `-` descending.
     sort: Option<String>,
-    /// `true` for descending.
+    /// `true` or `1` for descending; anything else is ascending.
+    #[serde(default)]
+    #[schemars(schema_with = "lenient_flag")]
     sort_desc: Option<String>,
     /// Only these keys of each row, comma separated.
     fields: Option<String>,
-    /// Rows of a page, 1 to 500; over `per_page`.
-    page_size: Option<u32>,
-    /// Present, even empty: pages by position. Empty for the first, then `next_cursor` of the page before.
+    /// Rows of a page, 1 to 500, over `per_page`; what is no such number counts as absent.
+    #[serde(default)]
+    #[schemars(schema_with = "lenient_rows")]
+    page_size: Option<String>,
+    /// Present, even empty: pages by position, newest first, whatever `sort` says. Empty for the first, then `next_cursor` of the
+    /// page before.
+    #[schemars(regex(pattern = "^[A-Za-z0-9_-]*={0,2}$"))]
     cursor: Option<String>,
 }
 
 /// A page by position.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "CertificateCursorPage")]
 struct CursorPage {
-    data: Vec<Value>,
+    /// The rows, newest first.
+    data: Vec<Row>,
+    /// How many rows match in all.
     total: i64,
+    /// The position after the last row; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
+    /// Rows on a page.
     page_size: u32,
+}
+
+/// A row of the list: a certificate, or what `fields` leaves of it.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Row(Value);
+
+impl JsonSchema for Row {
+    fn schema_name() -> Cow<'static, str> {
+        "CertificateRow".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = CertificateView::json_schema(generator);
+        schema.remove("required");
+        schema.insert(
+            "description".to_owned(),
+            "A certificate, or what `fields` leaves of it.".into(),
+        );
+        schema
+    }
 }
 
 async fn list_certificates(
@@ -167,7 +207,7 @@ fn nothing(query: &QueryPairs) -> Value {
         });
     }
     let none = certctl_domain::page::Page {
-        rows: Vec::<Value>::new(),
+        rows: Vec::<Row>::new(),
         total: 0,
     };
     to_value(&Paged::new(none, page, |row| row))
@@ -192,9 +232,9 @@ fn order(query: &QueryPairs) -> (CertificateOrder, bool) {
 }
 
 /// A row, reduced to the keys that were asked for.
-fn view(row: Certificate, fields: Option<&str>) -> Value {
+fn view(row: Certificate, fields: Option<&str>) -> Row {
     let row = to_value(&CertificateView::from(row));
-    match (fields, row) {
+    Row(match (fields, row) {
         (Some(fields), Value::Object(all)) => {
             let wanted: Vec<&str> = fields.split(',').map(str::trim).collect();
             Value::Object(
@@ -204,7 +244,7 @@ fn view(row: Certificate, fields: Option<&str>) -> Value {
             )
         }
         (_, row) => row,
-    }
+    })
 }
 
 /// `<created_at>|<id>` in unpadded base64url (api §11.1).

@@ -18,7 +18,7 @@ use self::wire::{
 };
 use crate::{
     ApiError, ApiJson, AppState, Caller, OptionalJson, Paged, Paging, PathId,
-    api::targets::TargetView, extract::QueryPairs, routes::Route,
+    api::targets::TargetView, extract::QueryPairs, problem::ExportLimitBody, routes::Route,
 };
 
 const PEM: &str = "application/x-pem-file";
@@ -89,10 +89,8 @@ pub(crate) fn routes() -> Vec<Route> {
         )
         .permission(Permission::CertRead)
         .summary("Exports the latest version, as JSON or with download=true as a file")
-        .refuses(&[
-            StatusCode::UNPROCESSABLE_ENTITY,
-            StatusCode::TOO_MANY_REQUESTS,
-        ])
+        .refuses(&[StatusCode::UNPROCESSABLE_ENTITY])
+        .refuses_with::<ExportLimitBody>(StatusCode::TOO_MANY_REQUESTS)
         .returns::<PemView>()
         .or_media(PEM)
         .handler(export_certificate_pem),
@@ -105,10 +103,8 @@ pub(crate) fn routes() -> Vec<Route> {
             "Exports the chain of the latest version as a PKCS#12 trust store; it holds no key",
         )
         .accepts_optional::<Pkcs12Request>()
-        .refuses(&[
-            StatusCode::UNPROCESSABLE_ENTITY,
-            StatusCode::TOO_MANY_REQUESTS,
-        ])
+        .refuses(&[StatusCode::UNPROCESSABLE_ENTITY])
+        .refuses_with::<ExportLimitBody>(StatusCode::TOO_MANY_REQUESTS)
         .returns_media(PKCS12)
         .handler(export_certificate_pkcs12),
     ]);
