@@ -5,6 +5,7 @@ use anyhow::Result;
 use crate::demo::Demo;
 use crate::generated::{OpenApi, SettingsDoc};
 use crate::pkilint::Pkilint;
+use crate::schemathesis::Schemathesis;
 use crate::stack::database::Backend;
 use crate::status_drill::StatusDrill;
 use crate::step::{cargo, run, step};
@@ -42,6 +43,7 @@ impl Ci {
                     Demo::to_the_end(database).run()
                 })?;
             }
+            step("schemathesis, in short", || Schemathesis::short().run())?;
             step("pkilint", || Pkilint::short().run())?;
             step("status drill", || StatusDrill::everywhere().run())
         })

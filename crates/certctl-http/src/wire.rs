@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use certctl_domain::time::Timestamp;
+use certctl_domain::{id::TeamId, time::Timestamp};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
@@ -65,6 +65,91 @@ impl JsonSchema for Rfc3339 {
         json_schema!({ "type": "string", "format": "date-time", "examples": ["2026-01-31T09:30:00Z"] })
     }
 }
+
+/// An id (api §2.4).
+pub(crate) const ID: &str = "^[A-Za-z0-9._-]{1,128}$";
+
+/// An id, or an empty text that says as much as none.
+pub(crate) const ID_OR_NONE: &str = "^[A-Za-z0-9._-]{0,128}$";
+
+/// An id that the caller chose for what is to be made (api §2.4); an empty one says as much as none. It is checked wherever it is
+/// sent, also where it is not read.
+#[derive(Debug)]
+pub(crate) struct ChosenId(String);
+
+impl ChosenId {
+    pub(crate) fn into_string(self) -> String {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for ChosenId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if !text.is_empty() {
+            // What is an id is the same for all of them.
+            TeamId::parse(&text).map_err(D::Error::custom)?;
+        }
+        Ok(Self(text))
+    }
+}
+
+impl JsonSchema for ChosenId {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "ChosenId".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": ID_OR_NONE })
+    }
+}
+
+/// The schema of a request where something is made: what may be absent from a change, and is needed now, is required.
+pub(crate) fn requiring<T: JsonSchema>(
+    generator: &mut SchemaGenerator,
+    fields: &[&'static str],
+) -> Schema {
+    let mut schema = T::json_schema(generator);
+    schema.insert("required".to_owned(), fields.into());
+    for field in fields {
+        let Some(said) = schema.pointer_mut(&format!("/properties/{field}")) else {
+            continue;
+        };
+        said["type"] = "string".into();
+        said["minLength"] = 1.into();
+        if let Some(values) = said
+            .get_mut("enum")
+            .and_then(serde_json::Value::as_array_mut)
+        {
+            values.retain(|value| value.as_str().is_some_and(|text| !text.is_empty()));
+        }
+    }
+    schema
+}
+
+/// Names the schema of a request where something is made.
+macro_rules! creation {
+    ($new:ident: $request:ty, $($field:literal),+) => {
+        /// The request where something is made; only its schema is used.
+        pub(crate) struct $new;
+
+        impl JsonSchema for $new {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($new).into()
+            }
+
+            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                $crate::wire::requiring::<$request>(generator, &[$($field),+])
+            }
+        }
+    };
+}
+
+pub(crate) use creation;
 
 /// A text that is kept: no control characters but tabs and line ends, which is also what the validation of the domain takes.
 pub(crate) const TEXT: &str = r"^[^\u0000-\u0008\u000B-\u001F\u007F-\u009F]*$";

@@ -8,7 +8,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::agents::AgentView;
-use crate::{ApiError, ApiJson, AppState, Caller, Paged, Paging, PathId, Rfc3339, routes::Route};
+use crate::{
+    ApiError, ApiJson, AppState, Caller, Paged, Paging, PathId, Rfc3339,
+    routes::Route,
+    wire::{ChosenId, TEXT, WORDS},
+};
 
 pub(crate) fn routes() -> Vec<Route> {
     const COLLECTION: &str = "/api/v1/agent-groups";
@@ -105,20 +109,20 @@ impl From<AgentGroup> for AgentGroupView {
 #[derive(Debug, Deserialize, JsonSchema)]
 struct AgentGroupRequest {
     /// Made when absent; not read on an update.
-    id: Option<String>,
+    id: Option<ChosenId>,
     /// Unique.
-    #[schemars(length(min = 1, max = 255))]
+    #[schemars(length(min = 1, max = 255), regex(pattern = WORDS))]
     name: String,
-    #[schemars(length(max = 4096))]
+    #[schemars(length(max = 4096), regex(pattern = TEXT))]
     description: Option<String>,
-    #[schemars(length(max = 100))]
+    #[schemars(length(max = 100), regex(pattern = TEXT))]
     match_os: Option<String>,
-    #[schemars(length(max = 100))]
+    #[schemars(length(max = 100), regex(pattern = TEXT))]
     match_architecture: Option<String>,
     /// A network such as `10.0.1.0/24` or `fd00::/8`, or one address.
-    #[schemars(length(max = 100))]
+    #[schemars(length(max = 100), regex(pattern = TEXT))]
     match_ip_cidr: Option<String>,
-    #[schemars(length(max = 100))]
+    #[schemars(length(max = 100), regex(pattern = TEXT))]
     match_version: Option<String>,
     /// `true` when absent.
     enabled: Option<bool>,
@@ -127,7 +131,7 @@ struct AgentGroupRequest {
 impl From<AgentGroupRequest> for AgentGroupInput {
     fn from(body: AgentGroupRequest) -> Self {
         Self {
-            id: body.id,
+            id: body.id.map(ChosenId::into_string),
             name: body.name,
             description: body.description.unwrap_or_default(),
             match_os: body.match_os.unwrap_or_default(),

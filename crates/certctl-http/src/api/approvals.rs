@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ApiError, AppState, Caller, OptionalJson, Paged, PathId, Rfc3339, extract::QueryPairs,
-    routes::Route,
+    routes::Route, wire::TEXT,
 };
 
 pub(crate) fn routes() -> Vec<Route> {
@@ -143,7 +143,7 @@ async fn decide(
 #[serde(default)]
 struct DecisionRequest {
     /// Why; kept with the request, and on the job that is called off.
-    #[schemars(length(max = MAX_NOTE))]
+    #[schemars(length(max = MAX_NOTE), regex(pattern = TEXT))]
     note: Option<String>,
 }
 

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    ApiError, ApiJson, AppState, Caller, Paged, Paging, PathId, Rfc3339, routes::Route,
-    wire::spellings,
+    ApiError, ApiJson, AppState, Caller, Paged, Paging, PathId, Rfc3339,
+    routes::Route,
+    wire::{ChosenId, WORDS, creation, spellings},
 };
 
 pub(crate) fn routes() -> Vec<Route> {
@@ -27,7 +28,7 @@ pub(crate) fn routes() -> Vec<Route> {
             .handler(list_issuers),
         Route::post(COLLECTION, "create_issuer")
             .permission(Permission::IssuerEdit)
-            .accepts::<IssuerRequest>()
+            .accepts::<NewIssuer>()
             .refuses(&[StatusCode::CONFLICT])
             .returns_with::<IssuerView>(StatusCode::CREATED)
             .handler(create_issuer),
@@ -119,9 +120,9 @@ impl From<Issuer> for IssuerView {
 #[derive(Deserialize, JsonSchema)]
 struct IssuerRequest {
     /// Made when absent; not read on an update.
-    id: Option<String>,
+    id: Option<ChosenId>,
     /// Unique; required on creation.
-    #[schemars(length(min = 1, max = 255), example = &"Second CA")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = WORDS), example = &"Second CA")]
     name: Option<String>,
     /// Required on creation; in any capitalisation, and `GenericCA` also as `local` or `local_ca`. A kind that this build does not
     /// connect to is refused.
@@ -137,6 +138,8 @@ struct IssuerRequest {
     hierarchy_mode: Option<String>,
 }
 
+creation!(NewIssuer: IssuerRequest, "name", "type");
+
 fn kinds() -> Vec<Option<&'static str>> {
     let mut kinds = spellings!(IssuerType, or none);
     kinds.extend([Some("local"), Some("local_ca")]);
@@ -146,7 +149,7 @@ fn kinds() -> Vec<Option<&'static str>> {
 impl From<IssuerRequest> for IssuerInput {
     fn from(body: IssuerRequest) -> Self {
         Self {
-            id: body.id,
+            id: body.id.map(ChosenId::into_string),
             name: body.name,
             issuer_type: body.r#type,
             config: body.config,

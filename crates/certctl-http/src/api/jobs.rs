@@ -17,8 +17,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApiError, ApiJson, AppState, Caller, OptionalJson, Paged, PathId, Rfc3339, extract::QueryPairs,
+    ApiError, ApiJson, AppState, Caller, OptionalJson, Paged, PathId, Rfc3339,
+    extract::QueryPairs,
     routes::Route,
+    wire::{ID, TEXT},
 };
 
 pub(crate) fn routes() -> Vec<Route> {
@@ -261,7 +263,7 @@ struct DecidedView {
 #[serde(default)]
 struct ApproveRequest {
     /// Kept with the request.
-    #[schemars(length(max = MAX_NOTE))]
+    #[schemars(length(max = MAX_NOTE), regex(pattern = TEXT))]
     note: Option<String>,
 }
 
@@ -270,18 +272,22 @@ struct ApproveRequest {
 #[serde(default)]
 struct RejectRequest {
     /// Kept with the request and on the job.
-    #[schemars(length(max = MAX_NOTE))]
+    #[schemars(length(max = MAX_NOTE), regex(pattern = TEXT))]
     reason: Option<String>,
 }
 
 /// What was seen at a target.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(extend("required" = ["target_id", "expected_fingerprint", "actual_fingerprint"]))]
 struct VerifyRequest {
+    #[schemars(regex(pattern = ID))]
     target_id: String,
-    /// SHA-256 of the leaf that should be served, lowercase hex.
+    /// SHA-256 of the leaf that should be served, lowercase hex; empty only with `error`.
+    #[schemars(regex(pattern = "^([0-9a-f]{64})?$"))]
     expected_fingerprint: String,
     /// SHA-256 of the leaf that is served; empty when nothing could be seen and `error` says why.
+    #[schemars(regex(pattern = "^([0-9a-f]{64})?$"))]
     actual_fingerprint: String,
     verified: bool,
     error: Option<String>,

@@ -11,7 +11,14 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ApiError, ApiJson, AppState, Caller, Paged, Paging, PathId, Rfc3339, routes::Route};
+use crate::{
+    ApiError, ApiJson, AppState, Caller, Paged, Paging, PathId, Rfc3339,
+    routes::Route,
+    wire::{ChosenId, ID, WORDS},
+};
+
+/// Nothing, or what could be an address; whether it is one the mail server decides.
+const MAILBOX: &str = r"^([^\s\u0000-\u001F\u007F-\u009F]+@[^\s@\u0000-\u001F\u007F-\u009F]+)?$";
 
 pub(crate) fn routes() -> Vec<Route> {
     const COLLECTION: &str = "/api/v1/owners";
@@ -122,19 +129,21 @@ impl From<Owner> for OwnerView {
 #[derive(Debug, Deserialize, JsonSchema)]
 struct OwnerRequest {
     /// Made when absent; not read on an update.
-    id: Option<String>,
-    /// At most 255 characters.
+    id: Option<ChosenId>,
+    #[schemars(length(min = 1, max = 255), regex(pattern = WORDS))]
     name: String,
     /// Where mail goes.
+    #[schemars(length(max = 255), regex(pattern = MAILBOX))]
     email: Option<String>,
     /// A team that exists.
+    #[schemars(regex(pattern = ID))]
     team_id: String,
 }
 
 impl From<OwnerRequest> for OwnerInput {
     fn from(body: OwnerRequest) -> Self {
         Self {
-            id: body.id,
+            id: body.id.map(ChosenId::into_string),
             name: body.name,
             email: body.email.unwrap_or_default(),
             team_id: body.team_id,

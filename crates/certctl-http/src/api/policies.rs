@@ -4,7 +4,7 @@ use axum::{Json, extract::State};
 use certctl_domain::{
     access::Permission,
     id::PolicyRuleId,
-    policy_rule::{PolicyRule, PolicyViolation},
+    policy_rule::{PolicyRule, PolicySeverity, PolicyType, PolicyViolation},
 };
 use certctl_service::policies::PolicyRuleInput;
 use http::StatusCode;
@@ -12,7 +12,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{ApiError, ApiJson, AppState, Caller, Paged, Paging, PathId, Rfc3339, routes::Route};
+use crate::{
+    ApiError, ApiJson, AppState, Caller, Paged, Paging, PathId, Rfc3339,
+    routes::Route,
+    wire::{ChosenId, WORDS, spellings},
+};
 
 pub(crate) fn routes() -> Vec<Route> {
     const COLLECTION: &str = "/api/v1/policies";
@@ -145,23 +149,26 @@ impl From<PolicyRule> for PolicyView {
 #[derive(Debug, Deserialize, JsonSchema)]
 struct PolicyRequest {
     /// Made when absent; not read on an update.
-    id: Option<String>,
-    /// At most 255 characters.
+    id: Option<ChosenId>,
+    /// Unique.
+    #[schemars(length(min = 1, max = 255), regex(pattern = WORDS))]
     name: String,
-    /// One of the types, in any case.
+    /// In any capitalisation.
+    #[schemars(extend("enum" = spellings!(PolicyType)))]
     r#type: String,
     /// What the type asks for; lists have 1 to 200 entries, days are 1 to 36500.
     config: Map<String, Value>,
     /// True when absent.
     enabled: Option<bool>,
     /// `Warning` when absent; on an update what it was.
+    #[schemars(extend("enum" = spellings!(PolicySeverity, or none)))]
     severity: Option<String>,
 }
 
 impl From<PolicyRequest> for PolicyRuleInput {
     fn from(body: PolicyRequest) -> Self {
         Self {
-            id: body.id,
+            id: body.id.map(ChosenId::into_string),
             name: body.name,
             rule_type: body.r#type,
             config: Value::Object(body.config),

@@ -5,13 +5,23 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use certctl_domain::{access::Permission, id::ProfileId, profile::Profile};
+use certctl_domain::{
+    access::Permission,
+    id::ProfileId,
+    key::KeyAlgorithm,
+    profile::{AcmeAuthMode, ExtendedKeyUsage, Profile},
+};
 use certctl_service::profiles::{AllowedKeyInput, ProfileChange, ProfileInput};
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use crate::{ApiError, ApiJson, AppState, Caller, Paged, Paging, PathId, Rfc3339, routes::Route};
+use crate::{
+    ApiError, ApiJson, AppState, Caller, Paged, Paging, PathId, Rfc3339,
+    routes::Route,
+    wire::{ChosenId, TEXT, WORDS, spellings},
+};
 
 pub(crate) fn routes() -> Vec<Route> {
     const COLLECTION: &str = "/api/v1/profiles";
@@ -201,26 +211,36 @@ impl PendingView {
 #[derive(Debug, Deserialize, JsonSchema)]
 struct ProfileRequest {
     /// Made when absent; not read on an update.
-    id: Option<String>,
-    /// At most 255 characters.
+    id: Option<ChosenId>,
+    /// Unique.
+    #[schemars(length(min = 1, max = 255), regex(pattern = WORDS))]
     name: String,
-    /// At most 4096 characters.
+    #[schemars(length(max = 4096), regex(pattern = TEXT))]
     description: Option<String>,
     /// ECDSA 256 and RSA 2048 when absent.
+    #[schemars(length(max = 16))]
     allowed_key_algorithms: Option<Vec<AllowedKeyRequest>>,
-    /// 0 when absent.
+    /// 0, which sets no bound, when absent.
+    #[schemars(range(min = 0, max = 2_147_483_647))]
     max_ttl_seconds: Option<u32>,
-    /// `serverAuth` when absent; also `clientAuth`, `codeSigning`, `emailProtection`, `timeStamping`.
+    /// `serverAuth` when absent.
+    #[schemars(extend("items" = json!({ "type": "string", "enum": spellings!(ExtendedKeyUsage) })))]
     allowed_ekus: Option<Vec<String>>,
-    /// At most 64 of at most 512 characters.
+    /// Regular expressions.
+    #[schemars(length(max = 64), inner(length(min = 1, max = 512), regex(pattern = WORDS)))]
     required_san_patterns: Option<Vec<String>>,
-    /// Begins with `spiffe://`; at most 512 characters.
+    #[schemars(
+        length(max = 512),
+        regex(pattern = r"^(spiffe://[^\u0000-\u0008\u000B-\u001F\u007F-\u009F]*)?$")
+    )]
     spiffe_uri_pattern: Option<String>,
     /// Needs `max_ttl_seconds` of 1 to 3599.
     allow_short_lived: Option<bool>,
     must_staple: Option<bool>,
+    #[schemars(length(max = 64), inner(length(min = 1, max = 255), regex(pattern = WORDS)))]
     required_csr_attributes: Option<Vec<String>>,
     /// `trust_authenticated` when absent or empty.
+    #[schemars(extend("enum" = spellings!(AcmeAuthMode, or none)))]
     acme_auth_mode: Option<String>,
     requires_approval: Option<bool>,
     /// True when absent.
@@ -230,7 +250,7 @@ struct ProfileRequest {
 /// A kind of key that may be certified.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct AllowedKeyRequest {
-    /// `RSA`, `ECDSA` or `Ed25519`.
+    #[schemars(extend("enum" = spellings!(KeyAlgorithm)))]
     algorithm: String,
     /// The least size in bits: RSA at least 2048, ECDSA at least 256.
     min_size: Option<u32>,
@@ -244,7 +264,7 @@ impl From<ProfileRequest> for ProfileInput {
         };
         let keys = body.allowed_key_algorithms;
         Self {
-            id: body.id,
+            id: body.id.map(ChosenId::into_string),
             name: body.name,
             description: body.description.unwrap_or_default(),
             allowed_key_algorithms: keys.map(|keys| keys.into_iter().map(key).collect()),

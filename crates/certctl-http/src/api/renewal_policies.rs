@@ -13,7 +13,11 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ApiError, ApiJson, AppState, Caller, Paged, Paging, PathId, Rfc3339, routes::Route};
+use crate::{
+    ApiError, ApiJson, AppState, Caller, Paged, Paging, PathId, Rfc3339,
+    routes::Route,
+    wire::{WORDS, creation},
+};
 
 pub(crate) fn routes() -> Vec<Route> {
     const COLLECTION: &str = "/api/v1/renewal-policies";
@@ -26,7 +30,7 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::post(COLLECTION, "create_renewal_policy")
             .permission(Permission::PolicyEdit)
             .summary("Create renewal policy; its id is made from its name")
-            .accepts::<RenewalPolicyRequest>()
+            .accepts::<NewRenewalPolicy>()
             .refuses(&[StatusCode::CONFLICT])
             .returns_with::<RenewalPolicyView>(StatusCode::CREATED)
             .handler(create_renewal_policy),
@@ -148,23 +152,30 @@ impl From<RenewalPolicy> for RenewalPolicyView {
 /// What is said of a renewal policy. On creation absent fields take their defaults, on an update they stay as they are.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct RenewalPolicyRequest {
-    /// At most 255 characters; required on creation.
+    /// Unique; required on creation.
+    #[schemars(length(min = 1, max = 255), regex(pattern = WORDS))]
     name: Option<String>,
-    /// 1 to 365; 30 when absent.
+    /// 30 when absent on creation.
+    #[schemars(range(min = 1, max = 365))]
     renewal_window_days: Option<u32>,
     /// True when absent.
     auto_renew: Option<bool>,
-    /// 0 to 10; 3 when absent.
+    /// 3 when absent on creation.
+    #[schemars(range(min = 0, max = 10))]
     max_retries: Option<u32>,
-    /// 60 to 86,400; 3600 when absent.
+    /// 3600 when absent on creation.
+    #[schemars(range(min = 60, max = 86_400))]
     retry_interval_seconds: Option<u32>,
-    /// Each 0 to 365; 30, 14, 7, 0 when absent.
+    /// Each 0 to 365; 30, 14, 7, 0 when absent on creation.
+    #[schemars(length(max = 32), inner(range(min = 0, max = 365)))]
     alert_thresholds_days: Option<Vec<u32>>,
     /// Tier (`informational`, `warning`, `critical`) to channels.
     alert_channels: Option<BTreeMap<String, Vec<String>>>,
     /// Threshold (days, as text) to tier.
     alert_severity_map: Option<BTreeMap<String, String>>,
 }
+
+creation!(NewRenewalPolicy: RenewalPolicyRequest, "name");
 
 impl From<RenewalPolicyRequest> for RenewalPolicyInput {
     fn from(body: RenewalPolicyRequest) -> Self {

@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    ApiError, ApiJson, AppState, Caller, Paged, Paging, PathId, Rfc3339, routes::Route,
-    wire::spellings,
+    ApiError, ApiJson, AppState, Caller, Paged, Paging, PathId, Rfc3339,
+    routes::Route,
+    wire::{ChosenId, WORDS, spellings},
 };
 
 pub(crate) fn routes() -> Vec<Route> {
@@ -121,9 +122,9 @@ impl From<Target> for TargetView {
 #[derive(Deserialize, JsonSchema)]
 struct TargetRequest {
     /// Made when absent; not read on an update.
-    id: Option<String>,
+    id: Option<ChosenId>,
     /// Unique for the agent.
-    #[schemars(length(min = 1, max = 255), example = &"web-1 nginx")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = WORDS), example = &"web-1 nginx")]
     name: String,
     /// In any capitalisation.
     #[schemars(extend("enum" = spellings!(TargetType)), example = &"NGINX")]
@@ -141,7 +142,7 @@ struct TargetRequest {
 impl From<TargetRequest> for TargetInput {
     fn from(body: TargetRequest) -> Self {
         Self {
-            id: body.id,
+            id: body.id.map(ChosenId::into_string),
             name: body.name,
             target_type: body.r#type,
             agent_id: body.agent_id,

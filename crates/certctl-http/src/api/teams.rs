@@ -11,7 +11,11 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ApiError, ApiJson, AppState, Caller, Paged, Paging, PathId, Rfc3339, routes::Route};
+use crate::{
+    ApiError, ApiJson, AppState, Caller, Paged, Paging, PathId, Rfc3339,
+    routes::Route,
+    wire::{ChosenId, TEXT, WORDS},
+};
 
 pub(crate) fn routes() -> Vec<Route> {
     const COLLECTION: &str = "/api/v1/teams";
@@ -118,17 +122,18 @@ impl From<Team> for TeamView {
 #[derive(Debug, Deserialize, JsonSchema)]
 struct TeamRequest {
     /// Made when absent; not read on an update.
-    id: Option<String>,
-    /// At most 255 characters.
+    id: Option<ChosenId>,
+    /// Unique.
+    #[schemars(length(min = 1, max = 255), regex(pattern = WORDS))]
     name: String,
-    /// At most 4096 characters.
+    #[schemars(length(max = 4096), regex(pattern = TEXT))]
     description: Option<String>,
 }
 
 impl From<TeamRequest> for TeamInput {
     fn from(body: TeamRequest) -> Self {
         Self {
-            id: body.id,
+            id: body.id.map(ChosenId::into_string),
             name: body.name,
             description: body.description.unwrap_or_default(),
         }

@@ -25,6 +25,16 @@ struct Filter {
     /// Only these.
     kind: String,
     after: Option<String>,
+    /// Only so many.
+    limit: Option<u32>,
+    /// Only of this colour.
+    #[schemars(extend("enum" = ["red", null]))]
+    colour: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Stuck {
+    parts: u32,
 }
 
 fn described() -> Value {
@@ -38,7 +48,7 @@ fn described() -> Value {
         Route::put("/api/v1/gadgets/{id}", "update_gadget")
             .permission_at_issuer(Permission::IssuerEdit)
             .accepts::<Gadget>()
-            .refuses(&[StatusCode::CONFLICT])
+            .refuses_with::<Stuck>(StatusCode::CONFLICT)
             .returns::<Gadget>()
             .or_media("application/x-pem-file")
             .or_status(StatusCode::NO_CONTENT)
@@ -80,7 +90,9 @@ fn a_list_has_its_page_its_filters_and_its_envelope() {
         filters,
         [
             (&json!("after"), &json!(false)),
-            (&json!("kind"), &json!(true))
+            (&json!("colour"), &json!(false)),
+            (&json!("kind"), &json!(true)),
+            (&json!("limit"), &json!(false))
         ]
     );
     let schema = &list["responses"]["200"]["content"]["application/json"]["schema"];
@@ -100,6 +112,39 @@ fn a_list_has_its_page_its_filters_and_its_envelope() {
     assert_eq!(
         document["components"]["schemas"]["Gadget"]["required"],
         json!(["name"])
+    );
+}
+
+/// A query has no null, and nobody compares with a NUL.
+#[test]
+fn a_parameter_is_described_as_a_query_can_hold_it() {
+    let document = described();
+    let list = &document["paths"]["/api/v1/gadgets"]["get"];
+    let schema = |name: &str| {
+        let all = list["parameters"].as_array().unwrap();
+        let found = all.iter().find(|parameter| parameter["name"] == name);
+        let mut schema = found.unwrap()["schema"].clone();
+        schema.as_object_mut().unwrap().remove("description");
+        schema
+    };
+    let text = json!({ "type": "string", "pattern": "^[^\\u0000]*$" });
+    assert_eq!((schema("kind"), schema("after")), (text.clone(), text));
+    assert_eq!(
+        schema("colour"),
+        json!({ "type": "string", "enum": ["red"] })
+    );
+    assert_eq!(schema("limit")["type"], "integer");
+}
+
+#[test]
+fn a_refusal_with_a_body_of_its_own_may_still_have_the_usual_one() {
+    let document = described();
+    let update = &document["paths"]["/api/v1/gadgets/{id}"]["put"];
+    let schema = &update["responses"]["409"]["content"]["application/json"]["schema"];
+    let names = ["Stuck", "Error"].map(|name| format!("#/components/schemas/{name}"));
+    assert_eq!(
+        schema,
+        &json!({ "anyOf": [{ "$ref": names[0] }, { "$ref": names[1] }] })
     );
 }
 

@@ -28,10 +28,13 @@ db_tests! {
             ("until=2026-06-01T00:00:30Z", 1),
             ("since=2026-06-01T00:00:00Z&until=2026-06-01T00:01:00Z", 2),
             ("since=&until=&category=", 2),
+            ("since=0001-01-01T00:00:00Z&until=9999-12-31T23:59:59-12:00", 2),
+            ("until=1969-12-31T23:59:59Z", 0),
         ] {
             assert_eq!(api.get(&format!("{PATH}?{query}")).await.json()["total"], total, "{query}");
         }
-        for (query, field) in [("category=gossip", "category"), ("since=yesterday", "since"), ("until=2026-13-01T00:00:00Z", "until")] {
+        for (query, field) in [("category=gossip", "category"), ("since=yesterday", "since"), ("until=2026-13-01T00:00:00Z", "until"), ("until=2026-06-02", "until"),
+            ("since=2026-06-01%2000:00:00Z", "since")] {
             let answer = api.get(&format!("{PATH}?{query}")).await;
             let message = answer.json()["message"].as_str().unwrap().to_owned();
             assert!(answer.status == 400 && message.contains(field), "{message}");

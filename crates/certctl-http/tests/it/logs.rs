@@ -84,3 +84,31 @@ async fn requests_are_counted_by_template_and_never_by_what_clients_invent() {
     );
     assert!(!text.contains("BREW") && !text.contains("/invented"));
 }
+
+/// Anyone may ask for the status of what a CA of others signed, as often as they like.
+#[tokio::test]
+async fn only_faults_of_certctl_are_logged_as_errors() {
+    let api = TestApi::new();
+    for (with, status, level) in [
+        ("not-supported", 501, None),
+        ("bad-gateway", 502, Some("WARN")),
+        ("broken", 500, Some("ERROR")),
+        ("unavailable", 503, Some("ERROR")),
+    ] {
+        let logs = Logs::catch();
+        assert_eq!(
+            api.get(&format!("/fail?with={with}"), "").await.status,
+            status
+        );
+        let lines = logs.lines();
+        let line = lines
+            .iter()
+            .find(|line| line["target"] == "certctl_http::problem");
+        assert_eq!(
+            line.and_then(|line| line["level"].as_str()),
+            level,
+            "{with}: {}",
+            logs.text()
+        );
+    }
+}

@@ -262,6 +262,7 @@ impl From<WorkItem> for WorkItemView {
 /// A certificate signing request.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(extend("required" = ["csr_pem"]))]
 struct CsrRequest {
     /// PKCS#10 as PEM.
     csr_pem: String,
@@ -295,8 +296,9 @@ impl From<AgentCertificate> for CertificateView {
 /// How a job goes.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(extend("required" = ["status"]))]
 struct ReportRequest {
-    /// `Running`, `Completed` or `Failed`.
+    #[schemars(extend("enum" = ["Running", "Completed", "Failed"]))]
     status: String,
     error: Option<String>,
     /// How the deployment went: outcome, rollback, idempotent, verify, `duration_ms`, metadata; at most 16 KiB, 16 levels deep.

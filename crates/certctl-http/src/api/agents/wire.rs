@@ -6,12 +6,12 @@ use certctl_domain::{
     time::Timestamp,
 };
 use certctl_service::agents::AgentInput;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Rfc3339,
-    wire::{TEXT, lenient_flag},
+    wire::{TEXT, WORDS, lenient_flag},
 };
 
 /// An agent (model §3.7).
@@ -57,15 +57,26 @@ impl From<Agent> for AgentView {
 /// An agent to be registered.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(extend("required" = ["name", "hostname"]))]
 pub(crate) struct RegisterRequest {
-    /// Required, unique.
+    /// Unique.
+    #[schemars(length(min = 1, max = 128), regex(pattern = WORDS))]
     name: String,
-    /// Required.
+    #[schemars(length(min = 1, max = 255), regex(pattern = WORDS))]
     hostname: String,
+    #[schemars(length(max = 50), regex(pattern = TEXT))]
     os: String,
+    #[schemars(length(max = 50), regex(pattern = TEXT))]
     architecture: String,
+    #[schemars(schema_with = "address_or_empty")]
+    #[serde(default)]
     ip_address: String,
+    #[schemars(length(max = 50), regex(pattern = TEXT))]
     version: String,
+}
+
+fn address_or_empty(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [{ "type": "string", "format": "ipv4" }, { "type": "string", "format": "ipv6", "maxLength": 45 }, { "const": "" }] })
 }
 
 impl From<RegisterRequest> for AgentInput {

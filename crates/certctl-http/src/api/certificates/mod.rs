@@ -13,8 +13,8 @@ use certctl_domain::{access::Permission, id::CertificateId, secret::Secret};
 use http::{HeaderValue, StatusCode, header};
 
 use self::wire::{
-    CertificateRequest, CertificateView, DeployRequest, DeploymentsView, PemView, Pkcs12Request,
-    RenewRequest, RevokeRequest, StatusView, TriggeredView, VersionView,
+    CertificateRequest, CertificateView, DeployRequest, DeploymentsView, NewCertificate, PemView,
+    Pkcs12Request, RenewRequest, RevokeRequest, StatusView, TriggeredView, VersionView,
 };
 use crate::{
     ApiError, ApiJson, AppState, Caller, OptionalJson, Paged, Paging, PathId,
@@ -31,7 +31,7 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::post("/api/v1/certificates", "create_certificate")
             .permission(Permission::CertIssue)
             .summary("Enters a certificate; its first version is issued by renewing it")
-            .accepts::<CertificateRequest>()
+            .accepts::<NewCertificate>()
             .refuses(&[StatusCode::CONFLICT])
             .returns_with::<CertificateView>(StatusCode::CREATED)
             .handler(create_certificate),

@@ -2,14 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use certctl_domain::certificate::{Certificate, CertificateSource, CertificateVersion};
+use certctl_domain::certificate::{
+    Certificate, CertificateSource, CertificateStatus, CertificateVersion,
+};
 use certctl_service::{
     certificates::CertificateInput, exports::PemExport, renewals::RenewalTriggered,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Rfc3339, api::targets::TargetView};
+use crate::{
+    Rfc3339,
+    api::targets::TargetView,
+    wire::{ChosenId, ID, ID_OR_NONE, TEXT, creation, spellings},
+};
 
 /// A certificate (model §3.1).
 #[derive(Debug, Serialize, JsonSchema)]
@@ -88,28 +94,53 @@ impl From<Certificate> for CertificateView {
 #[serde(default)]
 pub(crate) struct CertificateRequest {
     /// Made when absent; not read on a change.
-    id: Option<String>,
+    id: Option<ChosenId>,
     /// Unique; required to enter one.
+    #[schemars(length(max = 255), regex(pattern = TEXT))]
     name: Option<String>,
     /// A host name, an address or a mailbox; required to enter one.
+    #[schemars(length(max = 253), regex(pattern = COMMON_NAME))]
     common_name: Option<String>,
+    #[schemars(length(max = 100))]
     sans: Option<Vec<String>>,
+    #[schemars(length(max = 50), regex(pattern = TEXT))]
     environment: Option<String>,
+    #[schemars(regex(pattern = ID_OR_NONE))]
     owner_id: Option<String>,
+    #[schemars(regex(pattern = ID_OR_NONE))]
     team_id: Option<String>,
+    #[schemars(regex(pattern = ID_OR_NONE))]
     issuer_id: Option<String>,
+    #[schemars(regex(pattern = ID_OR_NONE))]
     renewal_policy_id: Option<String>,
+    #[schemars(regex(pattern = ID_OR_NONE))]
     certificate_profile_id: Option<String>,
+    #[schemars(extend("enum" = spellings!(CertificateStatus, or none)))]
     status: Option<String>,
     expires_at: Option<Rfc3339>,
+    #[schemars(extend("maxProperties" = 64))]
     tags: Option<BTreeMap<String, String>>,
+    #[schemars(length(max = 200), inner(regex(pattern = ID)))]
     target_ids: Option<Vec<String>>,
 }
+
+creation!(
+    NewCertificate: CertificateRequest,
+    "name",
+    "common_name",
+    "owner_id",
+    "team_id",
+    "issuer_id",
+    "renewal_policy_id"
+);
+
+/// Nothing, a host name or address, or a mailbox (api §2.4).
+const COMMON_NAME: &str = r"^([A-Za-z0-9.*_:-]{0,253}|[!-+\-./-;=?A-~]+@[A-Za-z0-9._-]+)$";
 
 impl From<CertificateRequest> for CertificateInput {
     fn from(request: CertificateRequest) -> Self {
         Self {
-            id: request.id,
+            id: request.id.map(ChosenId::into_string),
             name: request.name,
             common_name: request.common_name,
             sans: request.sans,
