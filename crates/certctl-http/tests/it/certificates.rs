@@ -119,6 +119,7 @@ db_tests! {
             ("agent_id=ag-web&sort=-name", &["mc-web", "mc-2"]),
             ("agent_id=no%20id", &[]),
             ("expires_before=2026-07-15T00:00:00Z", &["mc-1"]),
+            ("expires_before=0001-01-01T00:00:00Z", &[]),
             ("expires_after=2026-07-15T00:00:00Z", &["mc-2"]),
             ("expires_after=whenever&sort=name", &["mc-2", "mc-3", "mc-1", "mc-web"]),
             ("sort=-name&per_page=2", &["mc-web", "mc-1"]),

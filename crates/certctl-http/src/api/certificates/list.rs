@@ -165,7 +165,7 @@ fn filter(query: &QueryPairs) -> Option<CertificateFilter> {
     let time = |name: &str| {
         query
             .get(name)
-            .and_then(|text| text.parse::<Timestamp>().ok())
+            .and_then(|text| Timestamp::parse_bound(text).ok())
     };
     Some(CertificateFilter {
         status: match text("status") {
