@@ -201,7 +201,48 @@ pub(crate) use spellings;
 mod tests {
     use certctl_domain::time::Timestamp;
 
-    use super::Rfc3339;
+    use schemars::JsonSchema;
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::{ChosenId, Rfc3339, requiring};
+
+    #[derive(Deserialize, JsonSchema)]
+    #[expect(dead_code, reason = "only its schema is looked at")]
+    struct Change {
+        name: Option<String>,
+        #[schemars(extend("enum" = ["big", "", null]))]
+        kind: Option<String>,
+        note: Option<String>,
+    }
+
+    #[test]
+    fn what_is_made_needs_what_a_change_may_leave_out() {
+        let mut generator = schemars::SchemaGenerator::default();
+        let schema = requiring::<Change>(&mut generator, &["name", "kind"]);
+        assert_eq!(schema.get("required"), Some(&json!(["name", "kind"])));
+        let field = |name: &str| schema.pointer(&format!("/properties/{name}")).cloned();
+        assert_eq!(
+            field("name"),
+            Some(json!({ "type": "string", "minLength": 1 }))
+        );
+        let kind = field("kind").unwrap();
+        assert_eq!(
+            (&kind["type"], &kind["enum"]),
+            (&json!("string"), &json!(["big"]))
+        );
+        assert_eq!(field("note").unwrap()["type"], json!(["string", "null"]));
+    }
+
+    #[test]
+    fn an_id_that_is_none_is_refused_and_an_empty_one_is_not() {
+        let id = |text: &str| serde_json::from_value::<ChosenId>(json!(text));
+        assert_eq!(id("t-web.1").unwrap().into_string(), "t-web.1");
+        assert_eq!(id("").unwrap().into_string(), "");
+        for text in ["a b", "é", "a/b", "\n", &"x".repeat(129)] {
+            assert!(id(text).is_err(), "{text:?}");
+        }
+    }
 
     #[test]
     fn a_time_that_is_not_known_is_the_year_one_both_ways() {
