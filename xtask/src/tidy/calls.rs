@@ -35,6 +35,8 @@ const CALLS: [Call; 3] = [
         only: &[
             "crates/certctl-agent-core/src/",
             "crates/certctl-connectors/src/",
+            // Waits until a program that it started listens.
+            "crates/certctl-procs/src/",
             "crates/certctl-testkit/src/",
         ],
         instead: "third parties are reached through certctl-connectors",

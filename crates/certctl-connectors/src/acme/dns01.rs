@@ -41,7 +41,9 @@ impl Dns01 {
         if found == 1 {
             Ok(())
         } else {
-            Err(Error::Wrong("no TXT record"))
+            Err(Error::Wrong(
+                "none of the TXT records is the one of this challenge",
+            ))
         }
     }
 }

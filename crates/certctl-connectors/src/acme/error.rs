@@ -59,7 +59,7 @@ pub(crate) enum Error {
     #[error("the file is longer than {0} bytes")]
     TooLong(usize),
     /// The file, the record or the digest is another.
-    #[error("{0} is not the one of this challenge")]
+    #[error("{0}")]
     Wrong(&'static str),
     /// There was no handshake.
     #[error("the TLS handshake failed")]

@@ -27,7 +27,7 @@ use super::{
     Config,
     dial::{Dialler, Host},
     error::Error,
-    tls_alpn01::client,
+    tls::client,
 };
 
 /// How often a redirect is followed.
@@ -76,7 +76,9 @@ impl Http01 {
         if bool::from(found.ct_eq(request.key_authorization.as_bytes())) {
             Ok(())
         } else {
-            Err(Error::Wrong("the content of the file"))
+            Err(Error::Wrong(
+                "the content of the file is not the one of this challenge",
+            ))
         }
     }
 

@@ -13,6 +13,7 @@ mod dns01;
 mod error;
 pub mod guard;
 mod http01;
+mod tls;
 mod tls_alpn01;
 
 use std::{

@@ -4,9 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use certctl_domain::{acme::Identifier, name::SubjectAltName, ports::challenge::ProofRequest};
 use certctl_pki::cert::TlsAlpnCertificate;
-use certctl_tls::any_certificate;
 use ring::digest;
-use rustls::{ClientConfig, client::Resumption};
 use rustls_pki_types::ServerName;
 use subtle::ConstantTimeEq as _;
 use tokio_rustls::TlsConnector;
@@ -15,6 +13,7 @@ use super::{
     Config,
     dial::{Dialler, Host},
     error::Error,
+    tls::client,
 };
 
 /// The protocol's name (RFC 8737 §6.2).
@@ -67,22 +66,6 @@ impl TlsAlpn01 {
             .map_err(|_| Error::BadCertificate("the certificate cannot be read"))?;
         check(&leaf, request)
     }
-}
-
-/// A client that takes whatever certificate is presented: what it says is looked at, not who says so (RFC 8737 §3), and on the
-/// way of a redirect not even that (RFC 8555 §8.3 proves control of plain HTTP).
-pub(crate) fn client(protocols: &[&[u8]]) -> ClientConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .expect("the provider has suites for both versions")
-        .dangerous()
-        .with_custom_certificate_verifier(any_certificate(provider))
-        .with_no_client_auth();
-    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-    // A resumed session presents no certificate.
-    config.resumption = Resumption::disabled();
-    config
 }
 
 /// Whom to ask for: the name, or the name that stands for an address in reverse DNS (RFC 8738 §6).
@@ -141,7 +124,9 @@ fn check(leaf: &TlsAlpnCertificate, request: &ProofRequest) -> Result<(), Error>
     if bool::from(proof.value.ct_eq(expected.as_ref())) {
         Ok(())
     } else {
-        Err(Error::Wrong("the digest in the certificate"))
+        Err(Error::Wrong(
+            "the digest in the certificate is not the one of this challenge",
+        ))
     }
 }
 

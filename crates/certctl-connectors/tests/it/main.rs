@@ -1,7 +1,8 @@
-//! The deploy engine and the nginx connector, on real files and a real nginx.
+//! The deploy engine and the nginx connector on real files and a real nginx, and the validators of challenges on real sockets.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+mod acme;
 mod command;
 mod engine;
 mod full_disk;
