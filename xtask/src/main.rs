@@ -7,6 +7,7 @@ mod audit_drill;
 mod bench;
 mod ci;
 mod demo;
+mod fuzz;
 mod generated;
 mod kill_drill;
 mod pkilint;
@@ -31,6 +32,7 @@ enum Xtask {
     Bench(bench::Bench),
     Ci(ci::Ci),
     Demo(demo::Demo),
+    Fuzz(fuzz::Fuzz),
     KillDrill(kill_drill::KillDrill),
     #[command(name = "openapi")]
     OpenApi(generated::OpenApi),
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Xtask::Bench(bench) => bench.run(),
         Xtask::Ci(ci) => ci.run(),
         Xtask::Demo(demo) => demo.run(),
+        Xtask::Fuzz(fuzz) => fuzz.run(),
         Xtask::KillDrill(drill) => drill.run(),
         Xtask::OpenApi(openapi) => openapi.run(),
         Xtask::Pkilint(pkilint) => pkilint.run(),

@@ -149,3 +149,6 @@ pub fn window(certificate: &Lifetime, now: Timestamp) -> Window {
     let end = (not_after - to).max(start + SECOND);
     Window { start, end }
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,3 +73,6 @@ fn common_name(name: &str) -> Result<Identifier, Problem> {
 fn bad(detail: impl Into<String>) -> Problem {
     Problem::new(ProblemType::BadCsr, detail)
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,3 +71,6 @@ impl Binding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

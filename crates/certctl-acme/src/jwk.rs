@@ -173,7 +173,11 @@ fn bad(detail: impl Into<String>) -> Problem {
 
 /// What is wrong inside of a key is wrong with the key.
 fn as_bad_key(problem: Problem) -> Problem {
-    bad(format!("the key cannot be used: {}", problem.detail))
+    Problem {
+        kind: ProblemType::BadPublicKey,
+        detail: format!("the key cannot be used: {}", problem.detail),
+        ..problem
+    }
 }
 
 fn refused(reason: &PkiError) -> Problem {

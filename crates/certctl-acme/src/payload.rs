@@ -29,3 +29,6 @@ pub fn post_as_get(payload: &[u8]) -> Result<(), Problem> {
 fn object(payload: &[u8]) -> Result<Object<'_>, Problem> {
     Object::parse(payload, "the payload")
 }
+
+#[cfg(test)]
+mod tests;

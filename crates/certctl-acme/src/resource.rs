@@ -337,3 +337,6 @@ fn urn(kind: ProblemType) -> String {
 fn time(time: Timestamp) -> String {
     time.truncated_to_seconds().to_rfc3339()
 }
+
+#[cfg(test)]
+mod tests;
