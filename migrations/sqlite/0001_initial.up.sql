@@ -106,6 +106,8 @@ CREATE TABLE IF NOT EXISTS certificate_profiles (
     must_staple INTEGER NOT NULL DEFAULT 0,
     required_csr_attributes TEXT NOT NULL DEFAULT '[]',
     acme_auth_mode TEXT NOT NULL DEFAULT 'trust_authenticated' CHECK (acme_auth_mode IN ('trust_authenticated', 'challenge')),
+    -- SQLite cannot add a column where there is none only; PostgreSQL has it from 0010.
+    acme_issuer_id TEXT REFERENCES issuers(id) ON DELETE SET NULL,
     requires_approval INTEGER NOT NULL DEFAULT 0,
     enabled INTEGER NOT NULL DEFAULT 1,
     created_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER)),

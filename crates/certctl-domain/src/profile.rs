@@ -1,7 +1,7 @@
 //! Certificate profiles: what a certificate may be.
 
 use crate::{
-    id::ProfileId,
+    id::{IssuerId, ProfileId},
     key::{AllowedKey, KeyAlgorithm, KeySpec, preferred_spec},
     text_enum,
     time::Timestamp,
@@ -61,6 +61,8 @@ pub struct Profile {
     pub required_csr_attributes: Vec<String>,
     /// How ACME authorises.
     pub acme_auth_mode: AcmeAuthMode,
+    /// Who signs for ACME accounts of this profile; none for the configured issuer, or the only enabled one.
+    pub acme_issuer_id: Option<IssuerId>,
     /// Whether issuance, renewal and edits of this profile wait for a second person.
     pub requires_approval: bool,
     /// Whether it may be used.

@@ -16,6 +16,7 @@ mod transaction;
 mod types;
 
 pub mod access_version;
+pub mod acme;
 pub mod agent_groups;
 pub mod agents;
 pub mod api_keys;

@@ -1,7 +1,7 @@
 //! Certificate profiles.
 
 use certctl_domain::{
-    id::ProfileId,
+    id::{IssuerId, ProfileId},
     key::{AllowedKey, KeyAlgorithm},
     page::{Page, PageRequest},
     profile::{AcmeAuthMode, ExtendedKeyUsage, Profile},
@@ -31,6 +31,7 @@ struct ProfileRow {
     must_staple: bool,
     required_csr_attributes: Texts,
     acme_auth_mode: String,
+    acme_issuer_id: Option<String>,
     requires_approval: bool,
     enabled: bool,
     created_at: At,
@@ -54,6 +55,7 @@ impl From<&Profile> for ProfileRow {
             must_staple: profile.must_staple,
             required_csr_attributes: Texts(profile.required_csr_attributes.clone()),
             acme_auth_mode: profile.acme_auth_mode.to_string(),
+            acme_issuer_id: profile.acme_issuer_id.as_ref().map(ToString::to_string),
             requires_approval: profile.requires_approval,
             enabled: profile.enabled,
             created_at: At(profile.created_at),
@@ -88,6 +90,7 @@ impl TryFrom<ProfileRow> for Profile {
             required_csr_attributes: row.required_csr_attributes.0,
             acme_auth_mode: AcmeAuthMode::parse(&row.acme_auth_mode)
                 .map_err(|error| corrupt(error.to_string()))?,
+            acme_issuer_id: row.acme_issuer_id.map(IssuerId::from_stored),
             requires_approval: row.requires_approval,
             enabled: row.enabled,
             created_at: row.created_at.0,

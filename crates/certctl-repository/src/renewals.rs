@@ -88,7 +88,8 @@ pub async fn plan_unplanned(conn: &mut Conn) -> Result<usize, Error> {
 const LONGEST_BACK_OFF: u32 = 86_400;
 
 /// Reads and locks up to `limit` certificates inside their window from a position on, and tells which of them are to be
-/// renewed: under a policy that renews by itself, with an enabled issuer, without an open renewal. One whose last renewal failed
+/// renewed: under a policy that renews by itself, with an enabled issuer, without an open renewal. Certificates of ACME are left
+/// out: their clients renew them. One whose last renewal failed
 /// for good waits from then on: the policy's retry interval, doubled for every attempt of that job, a day at the most
 /// (scheduler §4).
 ///
@@ -107,8 +108,8 @@ pub async fn due(
     let sql = |lock: &str, rested: &str| {
         format!(
             "WITH page AS (SELECT id FROM managed_certificates \
-                WHERE status IN ('Active', 'Expiring', 'Pending', 'Failed') AND renew_at IS NOT NULL AND renew_at <= $1 \
-                    AND (renew_at, id) > ($2, $3) ORDER BY renew_at, id LIMIT $4 {lock}) \
+                WHERE status IN ('Active', 'Expiring', 'Pending', 'Failed') AND renew_at IS NOT NULL AND source <> 'ACME' \
+                    AND renew_at <= $1 AND (renew_at, id) > ($2, $3) ORDER BY renew_at, id LIMIT $4 {lock}) \
              SELECT m.id, m.renew_at, m.certificate_profile_id AS profile_id, m.expires_at IS NULL AS is_first, \
                 CAST(p.max_retries AS BIGINT) AS max_retries, COALESCE(f.requires_approval, false) AS requires_approval, \
                 COALESCE(m.expires_at > $1, true) AND p.auto_renew AND i.enabled AND (m.status <> 'Failed' OR COALESCE((SELECT {rested} \

@@ -4,7 +4,7 @@ use certctl_domain::{
     access::{Actor, Permission, Scope},
     approval::{Approval, ApprovalKind, ApprovalState},
     audit::EventCategory,
-    id::ProfileId,
+    id::{IssuerId, ProfileId},
     key::{AllowedKey, KeyAlgorithm},
     page::{Page, PageRequest},
     profile::{AcmeAuthMode, ExtendedKeyUsage, Profile},
@@ -24,7 +24,7 @@ use crate::{
     approvals::count_bypassed,
     engine::request::compile,
     error::Expect as _,
-    input::{deleted, new_id, one_of},
+    input::{deleted, new_id, one_of, reference, written},
     services::{authorise, authorise_for, event, record},
 };
 
@@ -61,6 +61,8 @@ pub struct ProfileInput {
     pub required_csr_attributes: Vec<String>,
     /// How ACME authorises; empty means `trust_authenticated`.
     pub acme_auth_mode: String,
+    /// Who signs for ACME; empty for the configured issuer, or the only enabled one.
+    pub acme_issuer_id: String,
     /// Whether a second person must approve issuance, renewal and edits.
     pub requires_approval: bool,
     /// Whether it may be used; yes.
@@ -131,7 +133,8 @@ impl Services {
         })?;
         let profile = parse(id, &input, now)?;
         transaction!(self.db, "create profile", conn => {
-            profiles::insert(conn, &profile).await.or_conflict(|| format!("a profile named {:?} or with this id exists", profile.name))?;
+            let inserted = profiles::insert(conn, &profile).await;
+            written(inserted, "acme_issuer_id", || format!("a profile named {:?} or with this id exists", profile.name))?;
             let details = json!({"requires_approval": profile.requires_approval});
             record(conn, event(actor, EventCategory::Config, "create_profile", ("profile", profile.id.as_str()), details, now)).await?;
             Ok::<_, Error>(())
@@ -168,7 +171,8 @@ impl Services {
                 }
                 bypassed = Some(asked);
             }
-            profiles::update(conn, &wanted).await.or_conflict(|| format!("a profile named {:?} exists", wanted.name))?;
+            let updated = profiles::update(conn, &wanted).await;
+            written(updated, "acme_issuer_id", || format!("a profile named {:?} exists", wanted.name))?;
             record(conn, event(actor, EventCategory::Config, "update_profile", ("profile", id.as_str()), json!({}), now)).await?;
             Ok::<_, Error>((ProfileChange::Applied(wanted), bypassed))
         });
@@ -270,9 +274,12 @@ pub(crate) async fn apply_edit(
         created_at: stored.created_at,
         ..wanted
     };
-    profiles::update(conn, &wanted)
-        .await
-        .or_conflict(|| format!("a profile named {:?} exists", wanted.name))?;
+    match profiles::update(conn, &wanted).await {
+        Err(certctl_repository::Error::Reference) => {
+            return Err(stale("acme_issuer_id does not exist".to_owned()));
+        }
+        updated => updated.or_conflict(|| format!("a profile named {:?} exists", wanted.name))?,
+    }
     let details =
         json!({"approval_id": approval.id.as_str(), "requested_by": approval.requested_by});
     let resource = ("profile", id.as_str());
@@ -320,6 +327,7 @@ impl From<&Profile> for ProfileInput {
             must_staple: profile.must_staple,
             required_csr_attributes: profile.required_csr_attributes.clone(),
             acme_auth_mode: profile.acme_auth_mode.to_string(),
+            acme_issuer_id: profile.acme_issuer_id.as_ref().map(ToString::to_string).unwrap_or_default(),
             requires_approval: profile.requires_approval,
             enabled: Some(profile.enabled),
         }
@@ -337,6 +345,10 @@ fn parse(id: ProfileId, input: &ProfileInput, now: Timestamp) -> Result<Profile,
         "" => AcmeAuthMode::TrustAuthenticated,
         text => one_of("acme_auth_mode", text, AcmeAuthMode::parse)?,
     };
+    let acme_issuer_id = match input.acme_issuer_id.as_str() {
+        "" => None,
+        text => Some(reference("acme_issuer_id", text, IssuerId::parse)?),
+    };
     let profile = Profile {
         id,
         name: required_text("name", &input.name, MAX_NAME)?,
@@ -350,6 +362,7 @@ fn parse(id: ProfileId, input: &ProfileInput, now: Timestamp) -> Result<Profile,
         must_staple: input.must_staple,
         required_csr_attributes: parse_attributes(&input.required_csr_attributes)?,
         acme_auth_mode: mode,
+        acme_issuer_id,
         requires_approval: input.requires_approval,
         enabled: input.enabled.unwrap_or(true),
         created_at: now,

@@ -210,6 +210,7 @@ pub fn profile(id: &str) -> Profile {
         must_staple: false,
         required_csr_attributes: Vec::new(),
         acme_auth_mode: AcmeAuthMode::TrustAuthenticated,
+        acme_issuer_id: None,
         requires_approval: false,
         enabled: true,
         created_at: START,

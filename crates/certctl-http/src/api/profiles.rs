@@ -7,7 +7,7 @@ use axum::{
 };
 use certctl_domain::{
     access::Permission,
-    id::ProfileId,
+    id::{IssuerId, ProfileId},
     key::KeyAlgorithm,
     profile::{AcmeAuthMode, ExtendedKeyUsage, Profile},
 };
@@ -135,6 +135,9 @@ struct ProfileView {
     required_csr_attributes: Vec<String>,
     /// `trust_authenticated` or `challenge`.
     acme_auth_mode: &'static str,
+    /// Who signs for ACME; absent for the configured issuer, or the only enabled one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acme_issuer_id: Option<String>,
     /// Whether a second person must approve issuance, renewal and edits; absent when not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     requires_approval: bool,
@@ -179,6 +182,7 @@ impl From<Profile> for ProfileView {
             must_staple: profile.must_staple,
             required_csr_attributes: profile.required_csr_attributes,
             acme_auth_mode: profile.acme_auth_mode.as_str(),
+            acme_issuer_id: profile.acme_issuer_id.map(IssuerId::into_string),
             requires_approval: profile.requires_approval,
             enabled: profile.enabled,
             created_at: profile.created_at.into(),
@@ -242,6 +246,8 @@ struct ProfileRequest {
     /// `trust_authenticated` when absent or empty.
     #[schemars(extend("enum" = spellings!(AcmeAuthMode, or none)))]
     acme_auth_mode: Option<String>,
+    /// The id of an issuer.
+    acme_issuer_id: Option<String>,
     requires_approval: Option<bool>,
     /// True when absent.
     enabled: Option<bool>,
@@ -276,6 +282,7 @@ impl From<ProfileRequest> for ProfileInput {
             must_staple: body.must_staple.unwrap_or_default(),
             required_csr_attributes: body.required_csr_attributes.unwrap_or_default(),
             acme_auth_mode: body.acme_auth_mode.unwrap_or_default(),
+            acme_issuer_id: body.acme_issuer_id.unwrap_or_default(),
             requires_approval: body.requires_approval.unwrap_or_default(),
             enabled: body.enabled,
         }

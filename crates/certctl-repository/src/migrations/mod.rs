@@ -64,6 +64,7 @@ macro_rules! embedded_in {
             "0006_access.up.sql",
             "0007_list_indexes.up.sql",
             "0009_limits.up.sql",
+            "0010_acme.up.sql",
             "0012_list_totals.up.sql",
             "0013_policy_review.up.sql",
         )

@@ -17,6 +17,7 @@ diesel::table! {
         must_staple -> Bool,
         required_csr_attributes -> TextList,
         acme_auth_mode -> Text,
+        acme_issuer_id -> Nullable<Text>,
         requires_approval -> Bool,
         enabled -> Bool,
         created_at -> UtcTimestamp,

@@ -1,5 +1,6 @@
 //! The tables as diesel sees them: one schema for both databases, by the SQL types of [`crate::types`].
 
+mod acme;
 mod authority;
 mod certificates;
 mod fleet;
@@ -9,6 +10,7 @@ mod store;
 mod trail;
 mod work;
 
+pub(crate) use acme::*;
 pub(crate) use authority::*;
 pub(crate) use certificates::*;
 pub(crate) use fleet::*;
@@ -61,4 +63,11 @@ diesel::allow_tables_to_appear_in_same_query!(
     audit_batches,
     audit_positions,
     audit_marks,
+    acme_accounts,
+    acme_orders,
+    acme_authorizations,
+    acme_challenges,
+    acme_redeemed_nonces,
+    acme_eab_keys,
+    acme_failing_names,
 );

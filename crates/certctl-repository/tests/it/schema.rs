@@ -7,7 +7,8 @@ use certctl_repository::{Backend, migrations};
 use certctl_testkit::{TestDb, database, db_tests};
 
 /// The source of the schema: what diesel makes of it cannot be asked for its columns at run time.
-const SCHEMA: [&str; 8] = [
+const SCHEMA: [&str; 9] = [
+    include_str!("../../src/schema/acme.rs"),
     include_str!("../../src/schema/authority.rs"),
     include_str!("../../src/schema/certificates.rs"),
     include_str!("../../src/schema/fleet.rs"),

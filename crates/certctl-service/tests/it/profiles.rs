@@ -86,6 +86,7 @@ db_tests! {
             must_staple: false,
             required_csr_attributes: Vec::new(),
             acme_auth_mode: AcmeAuthMode::TrustAuthenticated,
+            acme_issuer_id: None,
             requires_approval: false,
             enabled: true,
             created_at: made.created_at,
