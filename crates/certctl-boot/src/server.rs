@@ -20,6 +20,7 @@ use certctl_http::{App, AppState, Capabilities, tls::CertResolver};
 use certctl_pki::seal::Sealer;
 use certctl_repository::{Backend, Db, migrations};
 use certctl_service::{
+    acme::AcmePorts,
     Services,
     config::Dependencies,
     encryption::{self, Step},
@@ -94,6 +95,7 @@ impl Server {
                 .as_deref()
                 .map(|folder| Arc::new(KeyFolder::new(folder)) as Arc<dyn ResponderKeyFiles>),
             vault: Arc::new(FileVault::new(&data_dir)),
+            acme: AcmePorts::default(),
             config: wiring::service(&settings, &instance, token),
         });
         services

@@ -111,6 +111,7 @@ pub(crate) fn service(
             lease_ttl: settings.scheduler.lease_ttl,
             ..AuditConfig::default()
         },
+        acme: None,
     }
 }
 

@@ -137,6 +137,15 @@ pub async fn insert(conn: &mut Conn, certificate: &Certificate) -> Result<(), Er
     insert_mappings(conn, &certificate.id, &certificate.target_ids).await
 }
 
+/// Inserts certificates that are deployed nowhere; one statement on PostgreSQL.
+///
+/// # Errors
+/// [`Error::AlreadyExists`] when an id or a name is taken, [`Error::Reference`] when one refers to nothing.
+pub async fn insert_all(conn: &mut Conn, certificates: &[Certificate]) -> Result<(), Error> {
+    let rows: Vec<CertificateRow> = certificates.iter().map(CertificateRow::from).collect();
+    insert_all!(conn, managed_certificates::table, rows)
+}
+
 /// Writes every column of a certificate, provided it is still in the state it was read in.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use diesel_async::RunQueryDsl;
 use crate::{
     Conn, Error,
     schema::{
-        audit_keys, certificate_versions, deployment_targets, issuance_intents, issuers,
+        acme_eab_keys, audit_keys, certificate_versions, deployment_targets, issuance_intents, issuers,
         local_authorities, ocsp_responders,
     },
 };
@@ -105,4 +105,6 @@ columns! {
     ResponderKeys: ocsp_responders, issuer_id, encrypted_key, sealed for "ocsp_responders:encrypted_key" issuer_id;
     /// The keys that sign the audit trail.
     AuditKeys: audit_keys, key_id, private_key, sealed for "audit_keys:private_key" key_id;
+    /// The keys that bind ACME accounts to accounts elsewhere.
+    EabKeys: acme_eab_keys, id, hmac_ciphertext, sealed for "acme_eab_keys:hmac_ciphertext" id;
 }

@@ -14,6 +14,7 @@ use certctl_domain::{
 use certctl_pki::seal::Sealer;
 use certctl_repository::Db;
 
+use crate::acme::{AcmeConfig, AcmePorts};
 use crate::limits::LimitsConfig;
 use crate::status::StatusConfig;
 
@@ -113,6 +114,8 @@ pub struct ServiceConfig {
     pub status: StatusConfig,
     /// How the audit trail is kept.
     pub audit: AuditConfig,
+    /// How the ACME server behaves; none where it is switched off.
+    pub acme: Option<AcmeConfig>,
 }
 
 /// What the use cases work with.
@@ -129,6 +132,8 @@ pub struct Dependencies {
     pub responder_keys: Option<Arc<dyn ResponderKeyFiles>>,
     /// Keeps what must lie outside of the database.
     pub vault: Arc<dyn Vault>,
+    /// What the ACME server looks out with.
+    pub acme: AcmePorts,
     /// How to behave.
     pub config: ServiceConfig,
 }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod access;
+pub mod acme;
 pub mod agent_groups;
 pub mod agents;
 pub mod approvals;

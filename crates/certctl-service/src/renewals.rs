@@ -6,7 +6,7 @@ use certctl_domain::{
     access::{Actor, Permission},
     approval::Approval,
     audit::{AuditEvent, EventCategory},
-    certificate::{Certificate, CertificateEvent, CertificateStatus},
+    certificate::{Certificate, CertificateEvent, CertificateSource, CertificateStatus},
     id::{CertificateId, JobId, TargetId},
     job::{JobStatus, JobType},
     target::Target,
@@ -281,6 +281,12 @@ impl Services {
 
 /// Whether a certificate may be renewed now, and the state it goes to (api §11.3).
 fn admit(certificate: &Certificate, force: bool) -> Result<CertificateStatus, Error> {
+    if certificate.source == CertificateSource::Acme {
+        // Only the client has the key, and it asks by itself (RFC 9773).
+        return Err(Error::BadRequest(
+            "a certificate of ACME is renewed by its client".to_owned(),
+        ));
+    }
     certificate
         .status
         .transition(CertificateEvent::Renew { force })

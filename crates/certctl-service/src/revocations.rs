@@ -39,6 +39,16 @@ impl Services {
                 .map_err(|error| InvalidField::new("reason", error.to_string()))?,
             None => RevocationReason::Unspecified,
         };
+        self.revoke_by(actor, id, reason).await
+    }
+
+    /// Revokes for somebody of whom it is known that they may.
+    pub(crate) async fn revoke_by(
+        &self,
+        actor: &Actor,
+        id: &CertificateId,
+        reason: RevocationReason,
+    ) -> Result<(), Error> {
         let now = self.now();
         let revoked = transaction!(self.db, "revoke certificate", conn => {
             let mut certificate = certificates::find_for_update(conn, id).await.or_not_found("certificate", id)?;

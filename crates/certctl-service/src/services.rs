@@ -1,6 +1,9 @@
 //! The use cases behind one handle, and what all of them share.
 
-use std::{ops::Deref, sync::Arc};
+use std::{
+    ops::Deref,
+    sync::{Arc, Mutex},
+};
 
 use certctl_domain::{
     access::{Actor, Permission, Scope},
@@ -49,6 +52,9 @@ pub struct Inner {
     pub(crate) status: Status,
     pub(crate) vault: Arc<dyn Vault>,
     pub(crate) audit: AuditState,
+    pub(crate) acme: Option<Arc<crate::acme::State>>,
+    /// When jobs of dead workers were last looked for.
+    pub(crate) recovered_at: Mutex<Option<Timestamp>>,
 }
 
 impl Services {
@@ -62,11 +68,18 @@ impl Services {
             issuers,
             responder_keys,
             vault,
+            acme: ports,
             config,
         } = dependencies;
         let access = AccessCache::new(&config);
         let limits = Limits::new(config.limits, &db, &config.instance, Arc::clone(&clock));
+        let acme = config
+            .acme
+            .clone()
+            .map(|acme| Arc::new(crate::acme::State::new(acme, ports, &db, &limits)));
         Self(Arc::new(Inner {
+            acme,
+            recovered_at: Mutex::default(),
             db,
             clock,
             sealer,

@@ -85,6 +85,8 @@ const RUN_BUCKETS: &[f64] = &[
 const JOB_BUCKETS: &[f64] = &[
     0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 1800.0, 3600.0,
 ];
+/// Things that one transaction does.
+const BATCH_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 /// Seconds that people take (scheduler §6).
 const HUMAN_BUCKETS: &[f64] = &[60.0, 300.0, 1800.0, 3600.0, 21_600.0, 86_400.0];
 
@@ -217,6 +219,46 @@ metrics! {
         "Attempts at transactions; more than transactions where they had to be retried.";
     DB_TRANSACTION_SECONDS = Histogram Recorder Seconds "certctl_db_transaction_seconds" ["name"] FAST_BUCKETS:
         "How long transactions took, all attempts together.";
+    // The ACME server.
+    ACME_DIRECTORY_TOTAL = Counter Recorder Count "certctl_acme_directory_total" []: "Requests for an ACME directory.";
+    ACME_DIRECTORY_FAILURES_TOTAL = Counter Recorder Count "certctl_acme_directory_failures_total" []: "Requests for an ACME directory that were refused or failed.";
+    ACME_NEW_NONCE_TOTAL = Counter Recorder Count "certctl_acme_new_nonce_total" []: "Requests for an ACME nonce.";
+    ACME_NEW_NONCE_FAILURES_TOTAL = Counter Recorder Count "certctl_acme_new_nonce_failures_total" []: "Requests for an ACME nonce that were refused or failed.";
+    ACME_RENEWAL_INFO_TOTAL = Counter Recorder Count "certctl_acme_renewal_info_total" []: "Requests for ACME renewal information.";
+    ACME_RENEWAL_INFO_FAILURES_TOTAL = Counter Recorder Count "certctl_acme_renewal_info_failures_total" []: "Requests for ACME renewal information that were refused or failed.";
+    ACME_NEW_ACCOUNT_TOTAL = Counter Recorder Count "certctl_acme_new_account_total" []: "Requests for an ACME account.";
+    ACME_NEW_ACCOUNT_FAILURES_TOTAL = Counter Recorder Count "certctl_acme_new_account_failures_total" []: "Requests for an ACME account that were refused or failed.";
+    ACME_UPDATE_ACCOUNT_TOTAL = Counter Recorder Count "certctl_acme_update_account_total" []: "Requests to an ACME account, readings included.";
+    ACME_UPDATE_ACCOUNT_FAILURES_TOTAL = Counter Recorder Count "certctl_acme_update_account_failures_total" []: "Requests to an ACME account, readings included that were refused or failed.";
+    ACME_KEY_CHANGE_TOTAL = Counter Recorder Count "certctl_acme_key_change_total" []: "Requests to change the key of an ACME account.";
+    ACME_KEY_CHANGE_FAILURES_TOTAL = Counter Recorder Count "certctl_acme_key_change_failures_total" []: "Requests to change the key of an ACME account that were refused or failed.";
+    ACME_NEW_ORDER_TOTAL = Counter Recorder Count "certctl_acme_new_order_total" []: "Requests for an ACME order.";
+    ACME_NEW_ORDER_FAILURES_TOTAL = Counter Recorder Count "certctl_acme_new_order_failures_total" []: "Requests for an ACME order that were refused or failed.";
+    ACME_FINALIZE_ORDER_TOTAL = Counter Recorder Count "certctl_acme_finalize_order_total" []: "Requests to finalise an ACME order.";
+    ACME_FINALIZE_ORDER_FAILURES_TOTAL = Counter Recorder Count "certctl_acme_finalize_order_failures_total" []: "Requests to finalise an ACME order that were refused or failed.";
+    ACME_CERT_DOWNLOAD_TOTAL = Counter Recorder Count "certctl_acme_cert_download_total" []: "Downloads of certificates by ACME.";
+    ACME_CERT_DOWNLOAD_FAILURES_TOTAL = Counter Recorder Count "certctl_acme_cert_download_failures_total" []: "Downloads of certificates by ACME that were refused or failed.";
+    ACME_CHALLENGE_RESPOND_TOTAL = Counter Recorder Count "certctl_acme_challenge_respond_total" []: "Requests to an ACME challenge.";
+    ACME_CHALLENGE_RESPOND_FAILURES_TOTAL = Counter Recorder Count "certctl_acme_challenge_respond_failures_total" []: "Requests to an ACME challenge that were refused or failed.";
+    ACME_REVOKE_CERT_TOTAL = Counter Recorder Count "certctl_acme_revoke_cert_total" []: "Requests to revoke a certificate by ACME.";
+    ACME_REVOKE_CERT_FAILURES_TOTAL = Counter Recorder Count "certctl_acme_revoke_cert_failures_total" []: "Requests to revoke a certificate by ACME that were refused or failed.";
+    ACME_NEW_ACCOUNT_IDEMPOTENT_TOTAL = Counter Recorder Count "certctl_acme_new_account_idempotent_total" []: "Requests for an ACME account whose key has one already.";
+    ACME_DEACTIVATE_ACCOUNT_TOTAL = Counter Recorder Count "certctl_acme_deactivate_account_total" []: "ACME accounts that their holders gave up.";
+    ACME_NEW_ORDER_REJECTED_TOTAL = Counter Recorder Count "certctl_acme_new_order_rejected_total" []: "ACME orders that were refused for their identifiers.";
+    ACME_AUTHZ_READ_TOTAL = Counter Recorder Count "certctl_acme_authz_read_total" []: "Requests to ACME authorisations.";
+    ACME_CHALLENGE_VALIDATE_VALID_TOTAL = Counter Recorder Count "certctl_acme_challenge_validate_valid_total" []: "ACME challenges that were proved.";
+    ACME_CHALLENGE_VALIDATE_INVALID_TOTAL = Counter Recorder Count "certctl_acme_challenge_validate_invalid_total" []: "ACME challenges that were not proved.";
+    ACME_GC_NONCES_REAPED_TOTAL = Counter Recorder Count "certctl_acme_gc_nonces_reaped_total" []: "Used ACME nonces that were forgotten.";
+    ACME_GC_AUTHZS_EXPIRED_TOTAL = Counter Recorder Count "certctl_acme_gc_authzs_expired_total" []: "ACME authorisations that were not proved in time.";
+    ACME_GC_ORDERS_INVALIDATED_TOTAL = Counter Recorder Count "certctl_acme_gc_orders_invalidated_total" []: "ACME orders that were ended by a sweep.";
+    ACME_GC_RUNS_TOTAL = Counter Recorder Count "certctl_acme_gc_runs_total" []: "Runs of the ACME sweeps.";
+    ACME_GC_RUN_FAILURES_TOTAL = Counter Recorder Count "certctl_acme_gc_run_failures_total" []: "ACME sweeps that failed.";
+    ACME_RATE_LIMITED_TOTAL = Counter Recorder Count "certctl_acme_rate_limited_total" ["action"]: "ACME requests beyond a limit.";
+    ACME_CHALLENGE_VALIDATE_SECONDS = Histogram Recorder Seconds "certctl_acme_challenge_validate_seconds" ["type"] RUN_BUCKETS:
+        "Time from when an ACME challenge was taken up to its end.";
+    ACME_CHALLENGE_INFLIGHT = Gauge Recorder Count "certctl_acme_challenge_inflight" ["type"]: "ACME challenges that are looked at.";
+    ACME_CHALLENGE_INFLIGHT_PEAK = Gauge Recorder Count "certctl_acme_challenge_inflight_peak" ["type"]: "Most ACME challenges that were looked at together.";
+    ACME_DESK_BATCH = Histogram Recorder Count "certctl_acme_desk_batch" [] BATCH_BUCKETS: "ACME requests that one transaction carried out.";
 }
 
 /// Jobs of one claim.

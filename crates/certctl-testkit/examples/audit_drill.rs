@@ -448,6 +448,7 @@ impl Base {
             issuers,
             responder_keys: None,
             vault: Arc::new(vault.clone()),
+            acme: certctl_service::acme::AcmePorts::default(),
             config: config(),
         }))
     }

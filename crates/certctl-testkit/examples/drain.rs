@@ -124,6 +124,7 @@ fn build(db: Db, folder: &str, clock: &Arc<dyn Clock>) -> Services {
         issuers,
         responder_keys: None,
         vault: Arc::new(MemoryVault::default()),
+        acme: certctl_service::acme::AcmePorts::default(),
         config,
     })
 }

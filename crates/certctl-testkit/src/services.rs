@@ -18,6 +18,7 @@ use certctl_pki::seal::Sealer;
 use certctl_repository::Db;
 use certctl_service::{
     Services,
+    acme::AcmePorts,
     audit::ExportRange,
     config::{AuditConfig, ConfiguredKey, Dependencies, KeygenMode, ServiceConfig, VerifyDefaults},
     limits::LimitsConfig,
@@ -60,6 +61,7 @@ pub fn config() -> ServiceConfig {
         limits: LimitsConfig::default(),
         status: certctl_service::status::StatusConfig::default(),
         audit: AuditConfig::default(),
+        acme: None,
     }
 }
 
@@ -88,6 +90,7 @@ pub fn services(
         issuers,
         responder_keys: None,
         vault: Arc::new(MemoryVault::default()),
+        acme: AcmePorts::default(),
         config,
     })
 }

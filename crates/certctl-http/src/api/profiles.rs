@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::{
     ApiError, ApiJson, AppState, Caller, Paged, Paging, PathId, Rfc3339,
     routes::Route,
-    wire::{ChosenId, TEXT, WORDS, spellings},
+    wire::{ChosenId, ID_OR_NONE, TEXT, WORDS, spellings},
 };
 
 pub(crate) fn routes() -> Vec<Route> {
@@ -246,7 +246,8 @@ struct ProfileRequest {
     /// `trust_authenticated` when absent or empty.
     #[schemars(extend("enum" = spellings!(AcmeAuthMode, or none)))]
     acme_auth_mode: Option<String>,
-    /// The id of an issuer.
+    /// The id of an issuer; none when absent or empty.
+    #[schemars(regex(pattern = ID_OR_NONE))]
     acme_issuer_id: Option<String>,
     requires_approval: Option<bool>,
     /// True when absent.

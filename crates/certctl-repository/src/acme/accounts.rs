@@ -257,3 +257,12 @@ pub async fn list(conn: &mut Conn, page: PageRequest) -> Result<Page<Account>, E
         .collect::<Result<_, Error>>()?;
     Ok(Page { rows, total })
 }
+
+/// Takes back an account that this transaction has entered.
+///
+/// # Errors
+/// [`Error::Reference`] when it has orders.
+pub async fn delete_new(conn: &mut Conn, id: &AcmeAccountId) -> Result<(), Error> {
+    on_conn!(conn, c => diesel::delete(acme_accounts::table.find(id.as_str())).execute(c).await)?;
+    Ok(())
+}

@@ -8,7 +8,7 @@ use std::{
 use certctl_domain::{
     access::Actor,
     audit::{AuditEvent, EventCategory},
-    certificate::{Certificate, CertificateVersion},
+    certificate::{Certificate, CertificateSource, CertificateVersion},
     id::{
         AgentId, CertificateId, CertificateVersionId, JobId, ProfileId, RenewalPolicyId, TargetId,
     },
@@ -34,7 +34,7 @@ use serde_json::json;
 
 use super::{Pass, ended, prepare, sign};
 use crate::{
-    Error, Services,
+    Error, Services, acme,
     metrics::{RunEnd, observe_run},
     notifications as told, policies,
     renewals::{deployment, jitter, retry_interval, warn_unoffered},
@@ -111,6 +111,8 @@ impl Failed {
     }
 }
 
+/// How long a try of an order waits after the one before.
+const ACME_RETRY: Duration = Duration::from_secs(10);
 /// The longest an issuer's wish to be left alone is heeded.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 
@@ -273,15 +275,24 @@ async fn store_together(
         let mut events: Vec<AuditEvent> = held.iter().map(|one| completed_event(one, now)).collect();
         events.extend(failures.iter().filter(|one| failed.contains(&one.job_id)).map(|one| failed_event(one, now)));
         events.extend(handed.iter().map(|id| handed_event(id, now)));
+        let certificate = |id: &CertificateId| context.certificates.get(id);
+        let issued: Vec<&Certificate> = held.iter().filter_map(|one| certificate(&one.version.certificate_id)).collect();
+        let (mut orders, told) = acme::orders_succeeded(conn, &issued, now).await?;
+        events.extend(told);
+        let given_up: Vec<&Certificate> = exhausted.iter().filter_map(certificate).collect();
+        let (failed_orders, told) = acme::orders_failed(conn, &given_up, now).await?;
+        orders.extend(failed_orders);
+        events.extend(told);
         audit_events::insert_all(conn, &events).await?;
         notifications::enqueue_all(conn, &notices(outcome, &held, &failures, &failed), now).await?;
         let issued: Vec<CertificateId> = held.iter().map(|one| one.version.certificate_id.clone()).collect();
         policies::evaluate(conn, &Actor::system(), &issued, now).await?;
         let pass = Pass { claimed: 0, completed: held.len(), failed: failed.len(), awaiting_csr: handed.len() };
         let held: HashSet<JobId> = held.into_iter().map(|one| one.job_id.clone()).collect();
-        Ok::<_, Error>((pass, held, failed, unoffered))
+        Ok::<_, Error>((pass, held, failed, unoffered, orders))
     });
-    let (pass, held, failed, unoffered) = stored?;
+    let (pass, held, failed, unoffered, orders) = stored?;
+    services.orders_ended(&orders);
     for one in &outcome.failed {
         tracing::warn!(job.id = %one.claimed.job.id, error = %one.problem, cause = one.cause, retryable = one.retryable, "a job failed");
     }
@@ -423,6 +434,13 @@ fn failure(context: &Context, one: &Failed, now: Timestamp) -> Failure {
         .map_or(certctl_domain::job::DEFAULT_RETRY_INTERVAL, |policy| {
             retry_interval(policy.retry_interval_seconds)
         });
+    let is_acme = job
+        .certificate_id
+        .as_ref()
+        .and_then(|id| context.certificates.get(id))
+        .is_some_and(|certificate| certificate.source == CertificateSource::Acme);
+    // A client waits, and gives up long before a policy's interval is over.
+    let interval = if is_acme { ACME_RETRY } else { interval };
     let again = one.retryable && job.attempts < job.max_attempts;
     Failure {
         job_id: job.id.clone(),

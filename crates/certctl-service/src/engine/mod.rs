@@ -14,7 +14,7 @@ pub(crate) mod request;
 mod sign;
 pub(crate) mod wake;
 
-use std::time::Duration;
+use std::{sync::PoisonError, time::Duration};
 
 use certctl_domain::{id::JobId, serial::SerialNumber};
 use certctl_repository::{
@@ -60,6 +60,9 @@ impl std::ops::AddAssign for Pass {
 /// Batches that are under way at a time: one is signed while another waits for its commit. More would only wait for the same
 /// two cores and the same disk.
 const BATCHES_IN_FLIGHT: usize = 3;
+
+/// How often jobs of dead workers are looked for at the most.
+const RECOVER_EVERY: Duration = Duration::from_secs(1);
 
 /// The channel on which replicas tell one another of new jobs.
 pub(crate) const WAKE_CHANNEL: &str = "certctl_jobs";
@@ -114,7 +117,9 @@ impl Services {
     /// # Errors
     /// [`Error::Unavailable`] when the database cannot be asked; what was claimed is taken up again when its lease runs out.
     pub async fn process_jobs(&self, stop: &CancellationToken) -> Result<Pass, Error> {
-        self.recover_jobs().await?;
+        if self.is_time_to_recover() {
+            self.recover_jobs().await?;
+        }
         let mut total = Pass::default();
         let mut running = FuturesUnordered::new();
         let lanes = BATCHES_IN_FLIGHT.min(self.config.concurrency.max(1) as usize);
@@ -142,6 +147,19 @@ impl Services {
             }
         }
         Ok(total)
+    }
+
+    /// Whether a while has passed since it was last looked for jobs of dead workers. A lease lasts for minutes; looking at every ring
+    /// of the bell would cost a transaction for every request that rings it.
+    fn is_time_to_recover(&self) -> bool {
+        let now = self.now();
+        let mut last = self.recovered_at.lock().unwrap_or_else(PoisonError::into_inner);
+        // Also after a clock was set back.
+        let is_time = last.is_none_or(|last| now < last || now.since(last) >= RECOVER_EVERY);
+        if is_time {
+            *last = Some(now);
+        }
+        is_time
     }
 
     fn batch_size(&self) -> usize {

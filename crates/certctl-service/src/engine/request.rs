@@ -173,6 +173,25 @@ impl Wanted {
         })
     }
 
+    /// What an order asks for, whose names were checked; for so many seconds at the most, 0 for as long as the CA likes.
+    pub(crate) fn for_order(
+        certificate: &Certificate,
+        profile: &Profile,
+        max_ttl_seconds: u32,
+    ) -> Self {
+        Self {
+            common_name: certificate.common_name.to_string(),
+            sans: certificate.sans.clone(),
+            ekus: profile
+                .allowed_ekus
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            max_ttl_seconds,
+            must_staple: profile.must_staple,
+        }
+    }
+
     /// As it is recorded.
     pub(crate) fn to_json(&self) -> serde_json::Value {
         serde_json::to_value(self).expect("texts, numbers and lists of them serialise")

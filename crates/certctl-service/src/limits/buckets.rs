@@ -129,6 +129,22 @@ impl Buckets {
         self.take_here(key, now)
     }
 
+    /// How long until the bucket of `key` has a token again; nothing when it has one.
+    #[must_use]
+    pub fn wait(&self, key: &str, now: Timestamp) -> Duration {
+        let generations = self.generations();
+        let bucket = generations.young.get(key).or_else(|| generations.old.get(key));
+        let Some(bucket) = bucket else {
+            return Duration::ZERO;
+        };
+        let filled = now.since(bucket.updated).as_secs_f64() * self.rate.per_second;
+        let missing = 1.0 - (bucket.tokens + filled).min(self.rate.burst);
+        if missing <= 0.0 || self.rate.per_second <= 0.0 {
+            return Duration::ZERO;
+        }
+        Duration::try_from_secs_f64(missing / self.rate.per_second).unwrap_or(Duration::MAX)
+    }
+
     /// Tells the database what was spent since it was told last.
     pub(super) async fn flush(&self, now: Timestamp) {
         let Some(shared) = &self.shared else { return };
@@ -376,6 +392,20 @@ mod tests {
             [taken(later), taken(later), taken(later), taken(later)],
             [true, true, true, false]
         );
+    }
+
+    #[test]
+    fn the_wait_is_for_the_rest_of_a_token() {
+        let buckets = buckets(100);
+        assert_eq!(buckets.wait("1", START), Duration::ZERO);
+        for _ in 0..3 {
+            assert_eq!(buckets.wait("1", START), Duration::ZERO);
+            assert!(buckets.take_here("1".to_owned(), START));
+        }
+        assert_eq!(buckets.wait("1", START), Duration::from_millis(500));
+        let later = START + Duration::from_millis(200);
+        assert_eq!(buckets.wait("1", later), Duration::from_millis(300));
+        assert_eq!(buckets.wait("1", START + HOUR), Duration::ZERO);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use certctl_domain::{
     time::{ManualClock, Timestamp},
 };
 use certctl_pki::seal::Sealer;
-use certctl_service::{Error, Services, config::Dependencies};
+use certctl_service::{Error, Services, acme::AcmePorts, config::Dependencies};
 use certctl_testkit::{
     TestDb,
     services::{MemoryVault, config},
@@ -45,6 +45,7 @@ impl Kit {
             issuers: cas.clone(),
             responder_keys: None,
             vault: Arc::new(MemoryVault::default()),
+            acme: AcmePorts::default(),
             config: config(),
         });
         let admin = actor("ann", Permission::ALL, &Scope::Global);
@@ -83,7 +84,8 @@ pub(crate) fn forger(db: certctl_repository::Db, clock: &ManualClock, sealer: Se
         issuers: Arc::new(ScriptedCas::default()),
         responder_keys: None,
         vault: Arc::new(MemoryVault::default()),
-        config: config(),
+        acme: AcmePorts::default(),
+            config: config(),
     })
 }
 

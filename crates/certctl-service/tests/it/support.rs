@@ -32,6 +32,7 @@ use certctl_pki::{cert::random_serial, csr::CsrBuilder, key::PrivateKey};
 use certctl_repository::{Db, Error as RepositoryError, certificates, profiles, transaction};
 use certctl_service::{
     Error, Services,
+    acme::AcmePorts,
     config::{Dependencies, KeygenMode, ServiceConfig},
     engine::Pass,
 };
@@ -56,6 +57,7 @@ pub(crate) struct World {
     pub(crate) agent: Actor,
     pub(crate) ids: Basics,
     folder: TempDir,
+    ports: AcmePorts,
 }
 
 impl World {
@@ -70,10 +72,15 @@ impl World {
     }
 
     pub(crate) async fn with(db: TestDb, config: ServiceConfig) -> Self {
+        Self::with_ports(db, config, AcmePorts::default()).await
+    }
+
+    /// With what the ACME server looks out with.
+    pub(crate) async fn with_ports(db: TestDb, config: ServiceConfig, ports: AcmePorts) -> Self {
         let ids = db.seed_basics().await;
         let clock = db.clock().clone();
         let folder = tempfile::tempdir().unwrap();
-        let (services, ca) = assemble(db.db(), &clock, folder.path(), config);
+        let (services, ca) = assemble(db.db(), &clock, folder.path(), config, ports.clone());
         Self {
             services,
             clock,
@@ -83,6 +90,7 @@ impl World {
             ids,
             db,
             folder,
+            ports,
         }
     }
 
@@ -92,7 +100,7 @@ impl World {
             instance: instance.to_owned(),
             ..config
         };
-        assemble(self.db.replica(), &self.clock, self.folder.path(), config)
+        assemble(self.db.replica(), &self.clock, self.folder.path(), config, self.ports.clone())
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -247,6 +255,7 @@ fn assemble(
     clock: &ManualClock,
     folder: &Path,
     config: ServiceConfig,
+    ports: AcmePorts,
 ) -> (Services, Arc<Door>) {
     let sealer = Arc::new(crate::kit::sealer());
     let clock = Arc::new(clock.clone());
@@ -263,6 +272,7 @@ fn assemble(
         issuers: door.clone(),
         responder_keys: None,
         vault: Arc::new(MemoryVault::default()),
+        acme: ports,
         config,
     });
     (services, door)

@@ -67,6 +67,7 @@ pub(crate) async fn services_with(
         issuers,
         responder_keys: None,
         vault: Arc::new(certctl_testkit::services::MemoryVault::default()),
+        acme: certctl_service::acme::AcmePorts::default(),
         config,
     });
     services.grant_configured_keys().await?;

@@ -1,0 +1,108 @@
+//! The ACME server's use cases (RFC 8555, 8737, 8738, 9773).
+//!
+//! Who asks is told by the signature on each request, so these use cases take no actor: [`SignedRequest`] is checked in the order
+//! of RFC 8555 §6 (`signed`), and everything that writes goes through one desk for each replica, which carries out what waits there
+//! in one transaction (`desk`). What operators do is in `operators`, and takes an actor like everything else.
+
+mod accounts;
+mod answers;
+mod certificates;
+mod challenges;
+mod config;
+mod desk;
+mod dispatch;
+mod finalize;
+mod gc;
+mod known;
+mod limits;
+mod metrics;
+mod new_order;
+mod nonces;
+mod operators;
+mod orders;
+mod revoke;
+mod signed;
+mod view;
+mod waiting;
+
+use std::sync::Arc;
+
+use certctl_domain::{access::{Actor, ActorType}, acme::AcmeAccountId};
+use certctl_repository::{Backend, Db};
+
+pub(crate) use self::waiting::{orders_failed, orders_succeeded};
+pub use self::{
+    answers::{
+        AccountAnswer, ChallengeAnswer, Download, OrderAnswer, OrdersAnswer, Refusal,
+        RenewalInfoAnswer, SignedRequest,
+    },
+    config::{AcmeConfig, AcmePorts},
+    gc::GcSummary,
+    operators::NewEabKey,
+};
+use crate::{Services, limits::Limits};
+
+/// The ACME server; cheap to clone.
+#[derive(Clone)]
+pub struct Acme {
+    services: Services,
+    state: Arc<State>,
+}
+
+/// What the use cases of a process remember.
+pub(crate) struct State {
+    config: AcmeConfig,
+    ports: AcmePorts,
+    nonces: nonces::Nonces,
+    known: known::KnownAccounts,
+    view: view::Views,
+    desk: desk::Desk,
+    pub(crate) waiting: waiting::Waiting,
+    pools: dispatch::Pools,
+    limits: limits::AcmeLimits,
+}
+
+impl State {
+    pub(crate) fn new(config: AcmeConfig, ports: AcmePorts, db: &Db, limits: &Limits) -> Self {
+        Self {
+            nonces: nonces::Nonces::new(&config, db.backend() == Backend::Sqlite),
+            known: known::KnownAccounts::default(),
+            view: view::Views::default(),
+            desk: desk::Desk::default(),
+            waiting: waiting::Waiting::default(),
+            pools: dispatch::Pools::new(&config),
+            limits: limits::AcmeLimits::new(&config, limits),
+            config,
+            ports,
+        }
+    }
+}
+
+impl Services {
+    /// The ACME server; none where it is switched off.
+    #[must_use]
+    pub fn acme(&self) -> Option<Acme> {
+        self.acme.as_ref().map(|state| Acme {
+            services: self.clone(),
+            state: Arc::clone(state),
+        })
+    }
+}
+
+impl Acme {
+    /// How it behaves.
+    #[must_use]
+    pub fn config(&self) -> &AcmeConfig {
+        &self.state.config
+    }
+
+    /// Whether other replicas may serve the same clients.
+    fn is_shared(&self) -> bool {
+        self.services.db.backend() == Backend::Postgres
+    }
+}
+
+/// An account as the audit log names it.
+fn actor_of(account: &AcmeAccountId) -> Actor {
+    Actor::new(&format!("acme:{account}"), ActorType::ApiKey, false, Vec::new(), Vec::new())
+}

@@ -1,0 +1,173 @@
+//! Requests that wait for their certificate, and how the jobs engine tells them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use certctl_domain::{
+    access::Actor,
+    acme::{AcmeOrderId, Order, OrderStatus, Problem, ProblemType},
+    audit::{AuditEvent, EventCategory},
+    certificate::{Certificate, CertificateSource},
+    id::CertificateId,
+    time::Timestamp,
+};
+use certctl_repository::{
+    Conn,
+    acme::{
+        issuing::{self, Ended},
+        orders,
+    },
+};
+use serde_json::json;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
+
+use super::{Acme, Refusal};
+use crate::{Error, Services, services::event};
+
+/// How often the database is asked whether another replica has issued.
+const POLL: Duration = Duration::from_millis(250);
+
+/// A bell for each order that somebody waits for.
+#[derive(Default)]
+pub(crate) struct Waiting(Mutex<HashMap<AcmeOrderId, Arc<Notify>>>);
+
+/// One who waits; the bell goes with the last of them.
+pub(super) struct Waiter<'a> {
+    waiting: &'a Waiting,
+    order: AcmeOrderId,
+    bell: Arc<Notify>,
+}
+
+impl Waiting {
+    /// To be called before the order is handed to the engine, which may be quick.
+    pub(super) fn for_order(&self, id: &AcmeOrderId) -> Waiter<'_> {
+        let mut bells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bell = bells.entry(id.clone()).or_default();
+        Waiter {
+            waiting: self,
+            order: id.clone(),
+            bell: Arc::clone(bell),
+        }
+    }
+
+    fn ring(&self, ended: &[Ended]) {
+        let bells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for bell in ended.iter().filter_map(|one| bells.get(&one.order_id)) {
+            bell.notify_waiters();
+            // And for whoever has not begun to wait yet.
+            bell.notify_one();
+        }
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        let mut bells = self
+            .waiting
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // This one's and the map's.
+        if Arc::strong_count(&self.bell) <= 2 {
+            bells.remove(&self.order);
+        }
+    }
+}
+
+impl Acme {
+    /// Waits for an order that is being issued, as long as a client may be kept; not at all for one that waits for a second person.
+    pub(super) async fn wait_for(
+        &self,
+        order: Order,
+        waiter: Waiter<'_>,
+    ) -> Result<Order, Refusal> {
+        let mut order = order;
+        let deadline = Instant::now() + self.state.config.finalize_wait;
+        while order.status == OrderStatus::Processing {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let patience = if self.is_shared() { left.min(POLL) } else { left };
+            // Whether the bell rang or the time is over, the database knows.
+            let _rang = timeout(patience, waiter.bell.notified()).await;
+            let found = orders::find(&mut self.services.read().await?, &order.id).await?;
+            order = found.unwrap_or(order);
+        }
+        Ok(order)
+    }
+}
+
+/// Makes the orders valid whose certificates are stored in this transaction. Costs nothing where none came by ACME.
+pub(crate) async fn orders_succeeded(
+    conn: &mut Conn,
+    issued: &[&Certificate],
+    now: Timestamp,
+) -> Result<(Vec<Ended>, Vec<AuditEvent>), Error> {
+    let ids = of_acme(issued);
+    let ended = issuing::succeed(conn, &ids, now).await?;
+    let events = ended.iter().map(|one| ended_event(one, now)).collect();
+    Ok((ended, events))
+}
+
+/// Makes the orders invalid whose certificates this transaction gives up.
+pub(crate) async fn orders_failed(
+    conn: &mut Conn,
+    given_up: &[&Certificate],
+    now: Timestamp,
+) -> Result<(Vec<Ended>, Vec<AuditEvent>), Error> {
+    let ids = of_acme(given_up);
+    let ended = issuing::fail(conn, &ids, &not_issued(), now).await?;
+    let events = ended.iter().map(|one| ended_event(one, now)).collect();
+    Ok((ended, events))
+}
+
+/// What a client is told; what went wrong with an issuer is for the operators.
+pub(super) fn not_issued() -> Problem {
+    Problem::new(
+        ProblemType::ServerInternal,
+        "the certificate could not be issued",
+    )
+}
+
+fn of_acme(certificates: &[&Certificate]) -> Vec<CertificateId> {
+    certificates
+        .iter()
+        .filter(|one| one.source == CertificateSource::Acme)
+        .map(|one| one.id.clone())
+        .collect()
+}
+
+pub(super) fn ended_event(ended: &Ended, now: Timestamp) -> AuditEvent {
+    let action = if ended.is_valid {
+        "acme_order_finalized"
+    } else {
+        "acme_order_failed"
+    };
+    let details = json!({"certificate_id": ended.certificate_id.as_str(), "account_id": ended.account_id.as_str()});
+    event(
+        &Actor::system(),
+        EventCategory::CertLifecycle,
+        action,
+        ("acme_order", ended.order_id.as_str()),
+        details,
+        now,
+    )
+}
+
+impl Services {
+    /// Tells whoever waits for these orders, after the commit.
+    pub(crate) fn orders_ended(&self, ended: &[Ended]) {
+        if let Some(state) = &self.acme
+            && !ended.is_empty()
+        {
+            state.waiting.ring(ended);
+        }
+    }
+}
