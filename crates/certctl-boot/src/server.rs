@@ -20,8 +20,8 @@ use certctl_http::{App, AppState, Capabilities, tls::CertResolver};
 use certctl_pki::seal::Sealer;
 use certctl_repository::{Backend, Db, migrations};
 use certctl_service::{
-    acme::AcmePorts,
     Services,
+    acme::AcmePorts,
     config::Dependencies,
     encryption::{self, Step},
     seeds,

@@ -9,8 +9,8 @@ use diesel_async::RunQueryDsl;
 use crate::{
     Conn, Error,
     schema::{
-        acme_eab_keys, audit_keys, certificate_versions, deployment_targets, issuance_intents, issuers,
-        local_authorities, ocsp_responders,
+        acme_eab_keys, audit_keys, certificate_versions, deployment_targets, issuance_intents,
+        issuers, local_authorities, ocsp_responders,
     },
 };
 

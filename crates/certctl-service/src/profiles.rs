@@ -327,7 +327,11 @@ impl From<&Profile> for ProfileInput {
             must_staple: profile.must_staple,
             required_csr_attributes: profile.required_csr_attributes.clone(),
             acme_auth_mode: profile.acme_auth_mode.to_string(),
-            acme_issuer_id: profile.acme_issuer_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+            acme_issuer_id: profile
+                .acme_issuer_id
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             requires_approval: profile.requires_approval,
             enabled: Some(profile.enabled),
         }

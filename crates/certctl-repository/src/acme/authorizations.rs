@@ -212,7 +212,10 @@ pub async fn change(
     let row = a::table
         .find(id.as_str())
         .filter(a::status.eq(change.from.as_str()));
-    let moved = (a::status.eq(change.to.as_str()), a::updated_at.eq(At(change.now)));
+    let moved = (
+        a::status.eq(change.to.as_str()),
+        a::updated_at.eq(At(change.now)),
+    );
     let changed = match change.proof {
         Some((by, until)) => {
             let proved = (

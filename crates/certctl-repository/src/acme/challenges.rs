@@ -138,10 +138,7 @@ pub async fn find(conn: &mut Conn, id: &AcmeChallengeId) -> Result<Option<InCont
 ///
 /// # Errors
 /// What the database says.
-pub async fn find_many(
-    conn: &mut Conn,
-    ids: &[AcmeChallengeId],
-) -> Result<Vec<InContext>, Error> {
+pub async fn find_many(conn: &mut Conn, ids: &[AcmeChallengeId]) -> Result<Vec<InContext>, Error> {
     use acme_authorizations as a;
     use acme_challenges as c;
     use acme_orders as o;

@@ -75,11 +75,7 @@ pub async fn find(conn: &mut Conn, id: &EabKeyId) -> Result<Option<(EabKey, Vec<
 ///
 /// # Errors
 /// What the database says.
-pub async fn bind(
-    conn: &mut Conn,
-    id: &EabKeyId,
-    account: &AcmeAccountId,
-) -> Result<bool, Error> {
+pub async fn bind(conn: &mut Conn, id: &EabKeyId, account: &AcmeAccountId) -> Result<bool, Error> {
     use acme_eab_keys as k;
     let free = k::table
         .find(id.as_str())

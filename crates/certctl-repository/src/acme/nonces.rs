@@ -27,10 +27,7 @@ struct Redeemed {
 ///
 /// # Errors
 /// What the database says.
-pub async fn redeem(
-    conn: &mut Conn,
-    nonces: &[(String, Timestamp)],
-) -> Result<Vec<String>, Error> {
+pub async fn redeem(conn: &mut Conn, nonces: &[(String, Timestamp)]) -> Result<Vec<String>, Error> {
     if nonces.is_empty() {
         return Ok(Vec::new());
     }

@@ -56,7 +56,10 @@ impl From<&Order> for OrderRow {
             expires_at: At(order.expires_at),
             not_before: at(order.not_before),
             not_after: at(order.not_after),
-            error: order.error.as_ref().map(|error| Json(stored::problem(error))),
+            error: order
+                .error
+                .as_ref()
+                .map(|error| Json(stored::problem(error))),
             csr_pem: order.csr_pem.clone(),
             certificate_id: order.certificate_id.as_ref().map(ToString::to_string),
             job_id: order.job_id.as_ref().map(ToString::to_string),
@@ -235,10 +238,7 @@ pub async fn list_after(
 ///
 /// # Errors
 /// What the database says.
-pub async fn of_certificate(
-    conn: &mut Conn,
-    id: &CertificateId,
-) -> Result<Option<Order>, Error> {
+pub async fn of_certificate(conn: &mut Conn, id: &CertificateId) -> Result<Option<Order>, Error> {
     let row: Option<OrderRow> = on_conn!(conn, c => acme_orders::table
         .filter(acme_orders::certificate_id.eq(Some(id.as_str())))
         .select(OrderRow::as_select())
@@ -275,7 +275,12 @@ pub async fn begin(conn: &mut Conn, orders: &[Finalized], now: Timestamp) -> Res
             json!({"ord": one.order_id.as_str(), "csr": one.csr_pem, "cert": one.certificate_id.as_str(), "job": one.job_id.as_str()})
         })
         .collect();
-    let columns = [("ord", "text"), ("csr", "text"), ("cert", "text"), ("job", "text")];
+    let columns = [
+        ("ord", "text"),
+        ("csr", "text"),
+        ("cert", "text"),
+        ("job", "text"),
+    ];
     let batch = Batch::new(conn, &columns, rows);
     let sql = batch.statement(
         conn,
@@ -326,9 +331,9 @@ pub async fn invalidate(
 ) -> Result<usize, Error> {
     use acme_orders as o;
     let ids: Vec<&str> = ids.iter().map(AcmeOrderId::as_str).collect();
-    let open = o::table.filter(o::id.eq_any(&ids)).filter(
-        o::status.eq_any([OrderStatus::Pending.as_str(), OrderStatus::Ready.as_str()]),
-    );
+    let open = o::table
+        .filter(o::id.eq_any(&ids))
+        .filter(o::status.eq_any([OrderStatus::Pending.as_str(), OrderStatus::Ready.as_str()]));
     let error = Json(stored::problem(error));
     Ok(on_conn!(conn, c => diesel::update(open)
         .set((

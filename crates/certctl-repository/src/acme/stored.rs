@@ -4,9 +4,7 @@ use certctl_domain::acme::{Identifier, Problem, ProblemType, Subproblem};
 use serde_json::{Value, json};
 
 pub(super) fn identifiers(identifiers: &[Identifier]) -> Value {
-    let one = |identifier: &Identifier| {
-        json!({"type": identifier.identifier_type().as_str(), "value": identifier.to_string()})
-    };
+    let one = |identifier: &Identifier| json!({"type": identifier.identifier_type().as_str(), "value": identifier.to_string()});
     Value::Array(identifiers.iter().map(one).collect())
 }
 
@@ -82,8 +80,14 @@ mod tests {
 
     #[test]
     fn what_nobody_wrote_is_not_taken() {
-        assert_eq!(read_identifiers(&json!([{"type": "dns", "value": "a b"}])), None);
+        assert_eq!(
+            read_identifiers(&json!([{"type": "dns", "value": "a b"}])),
+            None
+        );
         assert_eq!(read_identifiers(&json!({})), None);
-        assert_eq!(read_problem(&json!({"type": "odd", "detail": "", "status": 400})), None);
+        assert_eq!(
+            read_problem(&json!({"type": "odd", "detail": "", "status": 400})),
+            None
+        );
     }
 }

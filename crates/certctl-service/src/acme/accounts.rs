@@ -170,9 +170,10 @@ impl Acme {
         if !is_free || key.profile_id != request.profile {
             return Err(refused());
         }
-        let sealer = self.services.sealer.as_deref().ok_or_else(|| {
-            Error::internal("a sealed key needs CERTCTL_CONFIG_ENCRYPTION_KEY")
-        })?;
+        let sealer =
+            self.services.sealer.as_deref().ok_or_else(|| {
+                Error::internal("a sealed key needs CERTCTL_CONFIG_ENCRYPTION_KEY")
+            })?;
         let place = SealedColumn::EabKeys.place(key.id.as_str());
         let mac_key = sealer.open(&place, &sealed).map_err(Error::from)?;
         binding.verify(&mac_key, &request.urls.new_account(), jwk)?;
@@ -325,7 +326,12 @@ impl AccountWork {
                     updated_at: now,
                     ..account
                 };
-                note(batch, &account, "acme_account_updated", json!({"contacts": contact.len()}));
+                note(
+                    batch,
+                    &account,
+                    "acme_account_updated",
+                    json!({"contacts": contact.len()}),
+                );
                 Ok(Ok(changed(batch, account)))
             }
             (Self::Deactivate, Some(account)) => {
@@ -336,7 +342,12 @@ impl AccountWork {
                     updated_at: now,
                     ..account
                 };
-                note(batch, &account, "acme_account_deactivated", json!({"orders": ended}));
+                note(
+                    batch,
+                    &account,
+                    "acme_account_deactivated",
+                    json!({"orders": ended}),
+                );
                 Ok(Ok(changed(batch, account)))
             }
             (
@@ -417,7 +428,10 @@ async fn roll_key(
         return Ok(Err(conflict(detail, Some(&other.id))));
     }
     if !accounts::roll_key(conn, roll).await? {
-        return Ok(Err(conflict("the key was changed at the same moment", None)));
+        return Ok(Err(conflict(
+            "the key was changed at the same moment",
+            None,
+        )));
     }
     let account = Account {
         thumbprint: roll.thumbprint.to_owned(),
@@ -427,7 +441,12 @@ async fn roll_key(
     };
     // Whatever stands behind this in the batch was signed with a key that is no good any more.
     acme.state.known.forget(&account.id);
-    note(batch, &account, "acme_account_key_rolled", json!({"old_thumbprint": roll.old_thumbprint, "thumbprint": roll.thumbprint}));
+    note(
+        batch,
+        &account,
+        "acme_account_key_rolled",
+        json!({"old_thumbprint": roll.old_thumbprint, "thumbprint": roll.thumbprint}),
+    );
     Ok(Ok(changed(batch, account)))
 }
 

@@ -57,7 +57,11 @@ impl From<Error> for Refusal {
     /// A fault of the server: what broke is for the log.
     fn from(error: Error) -> Self {
         tracing::error!(error = %ErrorChain(&error), "an ACME request failed");
-        Problem::new(ProblemType::ServerInternal, "the server failed; try again later").into()
+        Problem::new(
+            ProblemType::ServerInternal,
+            "the server failed; try again later",
+        )
+        .into()
     }
 }
 

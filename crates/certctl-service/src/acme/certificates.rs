@@ -23,11 +23,7 @@ impl Acme {
     ///
     /// # Errors
     /// Those of every signed request, `unauthorized` for another's, `malformed` with 404 where there is none.
-    pub async fn certificate(
-        &self,
-        request: SignedRequest,
-        id: &str,
-    ) -> Result<Download, Refusal> {
+    pub async fn certificate(&self, request: SignedRequest, id: &str) -> Result<Download, Refusal> {
         let result = match self.open(&request).await {
             Ok(opened) => {
                 let found = self.download(&opened, &request, id).await;

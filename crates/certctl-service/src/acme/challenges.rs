@@ -27,8 +27,9 @@ use certctl_telemetry::metrics_names as names;
 use serde_json::json;
 
 use super::{
-    Acme, ChallengeAnswer, Refusal, SignedRequest, actor_of,
+    Acme, ChallengeAnswer, Refusal, SignedRequest,
     accounts::unexpected,
+    actor_of,
     desk::{Batch, Done, Work},
     dispatch::Taken,
     metrics,

@@ -249,7 +249,7 @@ impl Acme {
             let account = batch.account(place).cloned();
             let answer = match &ticket.work {
                 Work::Account(work) => work.carry_out(self, conn, account, batch).await?,
-                Work::Challenge(work) => work.carry_out(self, conn, batch).await?,
+                Work::Challenge(work) => work.carry_out(conn, batch).await?,
                 Work::Touch | Work::Order(_) | Work::Finalize(_) => Ok(Done::Touched),
             };
             batch.answers[place] = Some(answer);
@@ -281,8 +281,11 @@ impl Acme {
 }
 
 fn failed(error: &Error) -> Refusal {
-    let refusal: Refusal =
-        Problem::new(ProblemType::ServerInternal, "the server failed; try again later").into();
+    let refusal: Refusal = Problem::new(
+        ProblemType::ServerInternal,
+        "the server failed; try again later",
+    )
+    .into();
     Refusal {
         retry_after: matches!(error, Error::Unavailable(_)).then_some(5),
         ..refusal
@@ -335,7 +338,10 @@ impl<'a> Batch<'a> {
             tickets,
             answers: tickets.iter().map(|_| None).collect(),
             accounts: found.into_iter().map(|one| (one.id.clone(), one)).collect(),
-            orders: orders.into_iter().map(|one| (one.id.clone(), one)).collect(),
+            orders: orders
+                .into_iter()
+                .map(|one| (one.id.clone(), one))
+                .collect(),
             events: Vec::new(),
             has_jobs: false,
             now,
@@ -401,4 +407,3 @@ impl Work {
         }
     }
 }
-

@@ -232,7 +232,10 @@ impl Acme {
         }
         self.give_back(&left).await;
         if count > 0 {
-            tracing::info!(challenges = count, "challenges that nobody looked at were taken up");
+            tracing::info!(
+                challenges = count,
+                "challenges that nobody looked at were taken up"
+            );
         }
         Ok(count - left.len())
     }
@@ -246,7 +249,10 @@ impl Acme {
     }
 
     async fn try_to_end(&self, taken: &Taken) -> Result<(), String> {
-        let context = self.context(taken).await.map_err(|error| ErrorChain(&error).to_string())?;
+        let context = self
+            .context(taken)
+            .await
+            .map_err(|error| ErrorChain(&error).to_string())?;
         let Some(context) = context else {
             return Ok(());
         };
@@ -301,7 +307,10 @@ impl Acme {
     async fn look_once(&self, context: &InContext, taken: &Taken) -> Result<(), Problem> {
         let Some(validator) = &self.state.ports.validator else {
             tracing::error!("challenges cannot be looked at: there is no validator");
-            return Err(Problem::new(ProblemType::ServerInternal, "the server cannot look"));
+            return Err(Problem::new(
+                ProblemType::ServerInternal,
+                "the server cannot look",
+            ));
         };
         let (challenge, kept) = (&context.challenge, &context.authorization);
         let identifier = &kept.authorization.identifier;

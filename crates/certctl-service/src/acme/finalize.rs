@@ -41,7 +41,7 @@ use super::{
     desk::{Batch, Done, Work},
     metrics,
     new_order::random,
-    signed::{Opened, Signer, absent},
+    signed::{Opened, absent},
     view::{Defaults, ProfileView, not_set_up},
 };
 use crate::{
@@ -72,11 +72,7 @@ impl Acme {
     /// # Errors
     /// Those of every signed request, `unauthorized` for another's order, `malformed` with 404 where there is none, `orderNotReady`,
     /// `badCSR`, `rejectedIdentifier`, `caa`.
-    pub async fn finalize(
-        &self,
-        request: SignedRequest,
-        id: &str,
-    ) -> Result<OrderAnswer, Refusal> {
+    pub async fn finalize(&self, request: SignedRequest, id: &str) -> Result<OrderAnswer, Refusal> {
         let result = match self.open(&request).await {
             Ok(opened) => {
                 let done = self.finalize_order(&opened, &request, id).await;
@@ -197,7 +193,11 @@ fn finalization(
     };
     let start = order.not_before.unwrap_or(now).max(now);
     let csr_pem = pem::encode(pem::CERTIFICATE_REQUEST, csr.der());
-    let wanted = Wanted::for_order(&certificate, &profile.profile, lifetime(order, profile, start));
+    let wanted = Wanted::for_order(
+        &certificate,
+        &profile.profile,
+        lifetime(order, profile, start),
+    );
     let intent = Intent {
         job_id: job.id.clone(),
         issuer_id: order.issuer_id.clone(),
@@ -298,10 +298,8 @@ pub(super) async fn begin(
         let is_over = order.expires_at <= batch.now || unproved.contains(&one.order_id);
         match order.status {
             OrderStatus::Ready if is_over => {
-                let error = Problem::new(
-                    ProblemType::ServerInternal,
-                    "order expired before issuance",
-                );
+                let error =
+                    Problem::new(ProblemType::ServerInternal, "order expired before issuance");
                 let ids = std::slice::from_ref(&one.order_id);
                 orders::invalidate(conn, ids, &error, batch.now).await?;
                 order.status = OrderStatus::Invalid;
@@ -374,7 +372,10 @@ async fn write(
         .collect();
     orders::begin(conn, &rows, now).await?;
     for one in begun {
-        let account = batch.orders.get(&one.order_id).map(|order| &order.account_id);
+        let account = batch
+            .orders
+            .get(&one.order_id)
+            .map(|order| &order.account_id);
         let Some(actor) = account.map(actor_of) else {
             continue;
         };

@@ -111,7 +111,13 @@ impl Acme {
             return Ok(());
         }
         let now = self.services.now();
-        let actor = Actor::new("acme-system:gc", ActorType::System, false, Vec::new(), Vec::new());
+        let actor = Actor::new(
+            "acme-system:gc",
+            ActorType::System,
+            false,
+            Vec::new(),
+            Vec::new(),
+        );
         let details = json!({"authorizations_expired": done.authorizations, "orders_invalidated": done.orders,
             "orders_reconciled": done.reconciled, "orders_deleted": done.deleted});
         transaction!(self.services.db, "summarise ACME sweeps", conn => {

@@ -88,10 +88,7 @@ impl Acme {
     }
 
     /// An account as it is now.
-    pub(super) async fn read_known(
-        &self,
-        id: &AcmeAccountId,
-    ) -> Result<Option<Arc<Known>>, Error> {
+    pub(super) async fn read_known(&self, id: &AcmeAccountId) -> Result<Option<Arc<Known>>, Error> {
         let found = accounts::find(&mut self.services.read().await?, id).await?;
         match found {
             Some(account) => self.state.known.keep(&account).map(Some),

@@ -50,7 +50,11 @@ impl AcmeLimits {
                 "acme_challenge_respond",
                 config.challenge_responds_per_hour,
             ),
-            new_account: limit("new_account", "acme_new_account", config.new_accounts_per_hour),
+            new_account: limit(
+                "new_account",
+                "acme_new_account",
+                config.new_accounts_per_hour,
+            ),
         }
     }
 }

@@ -27,7 +27,10 @@ mod waiting;
 
 use std::sync::Arc;
 
-use certctl_domain::{access::{Actor, ActorType}, acme::AcmeAccountId};
+use certctl_domain::{
+    access::{Actor, ActorType},
+    acme::AcmeAccountId,
+};
 use certctl_repository::{Backend, Db};
 
 pub(crate) use self::waiting::{orders_failed, orders_succeeded};
@@ -104,5 +107,11 @@ impl Acme {
 
 /// An account as the audit log names it.
 fn actor_of(account: &AcmeAccountId) -> Actor {
-    Actor::new(&format!("acme:{account}"), ActorType::ApiKey, false, Vec::new(), Vec::new())
+    Actor::new(
+        &format!("acme:{account}"),
+        ActorType::ApiKey,
+        false,
+        Vec::new(),
+        Vec::new(),
+    )
 }

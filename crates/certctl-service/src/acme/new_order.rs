@@ -94,7 +94,9 @@ impl Acme {
             None => super::signed::absent("profile"),
         })?;
         if view.defaults.is_none() {
-            tracing::error!("owner, team or renewal policy of ACME certificates is not set or does not exist");
+            tracing::error!(
+                "owner, team or renewal policy of ACME certificates is not set or does not exist"
+            );
             return Err(not_set_up());
         }
         let now = self.services.now();
@@ -138,7 +140,11 @@ impl Acme {
         }
         let order = orders::find(&mut self.services.read().await?, &order).await?;
         let order = order.ok_or_else(refused)?;
-        if order.identifiers.iter().any(|one| identifiers.contains(one)) {
+        if order
+            .identifiers
+            .iter()
+            .any(|one| identifiers.contains(one))
+        {
             return Ok(());
         }
         let detail = "the certificate to be replaced has none of these names";
@@ -278,8 +284,7 @@ fn check_times(asked: &NewOrder, profile: &ProfileView, now: Timestamp) -> Resul
         return Ok(());
     };
     let longest = profile.profile.max_ttl_seconds;
-    let too_late = longest > 0
-        && end > now + std::time::Duration::from_secs(u64::from(longest));
+    let too_late = longest > 0 && end > now + std::time::Duration::from_secs(u64::from(longest));
     if end <= now || too_late {
         let detail = "notAfter is in the past, or later than the profile allows";
         return Err(Problem::new(ProblemType::Malformed, detail));
@@ -349,8 +354,10 @@ impl Standing {
         drafts: &[(usize, &Draft)],
         now: Timestamp,
     ) -> Result<Self, Error> {
-        let accounts: BTreeSet<&AcmeAccountId> =
-            drafts.iter().map(|(_, one)| &one.order.account_id).collect();
+        let accounts: BTreeSet<&AcmeAccountId> = drafts
+            .iter()
+            .map(|(_, one)| &one.order.account_id)
+            .collect();
         let accounts: Vec<AcmeAccountId> = accounts.into_iter().cloned().collect();
         // Where accounts are trusted nothing is proved, and so nothing fails.
         let names: BTreeSet<String> = drafts
@@ -375,7 +382,10 @@ impl Standing {
                 .await?
                 .into_iter()
                 .collect(),
-            replaced: orders::replaced(conn, &replaces).await?.into_iter().collect(),
+            replaced: orders::replaced(conn, &replaces)
+                .await?
+                .into_iter()
+                .collect(),
             proved: authorizations::proved(conn, &accounts, &names, now).await?,
         })
     }
@@ -445,7 +455,9 @@ impl Standing {
             };
             let authorization = &mut kept.authorization;
             authorization.status = AuthorizationStatus::Valid;
-            authorization.expires_at = authorization.expires_at.min(proved.authorization.expires_at);
+            authorization.expires_at = authorization
+                .expires_at
+                .min(proved.authorization.expires_at);
             kept.proof = Some(proof);
             challenges.retain(|one| {
                 one.authorization_id != authorization.id || one.challenge_type == proof.0

@@ -198,6 +198,9 @@ mod tests {
         assert!(nonces.remember(id(9), late));
         assert!(nonces.remember(id(9 + 1), late + (life + SKEW)));
         let kept = nonces.used.lock().unwrap();
-        assert!(kept.young.len() + kept.old.len() <= 3, "old ones are forgotten");
+        assert!(
+            kept.young.len() + kept.old.len() <= 3,
+            "old ones are forgotten"
+        );
     }
 }

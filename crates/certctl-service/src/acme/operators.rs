@@ -54,9 +54,8 @@ impl Acme {
             Some(name) => EabKeyId::parse(name),
             None => EabKeyId::parse(&format!("eab-{}", base64url::encode(random::<12>()?))),
         };
-        let id = id.ok_or_else(|| {
-            InvalidField::new("id", "is not 1 to 128 visible ASCII characters")
-        })?;
+        let id =
+            id.ok_or_else(|| InvalidField::new("id", "is not 1 to 128 visible ASCII characters"))?;
         let sealer = self.services.sealer.as_deref().ok_or_else(|| {
             Error::BadRequest(
                 "a key can only be kept with CERTCTL_CONFIG_ENCRYPTION_KEY set".to_owned(),

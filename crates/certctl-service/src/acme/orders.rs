@@ -64,8 +64,7 @@ impl Acme {
         order: Order,
         request: &SignedRequest,
     ) -> Result<OrderAnswer, Refusal> {
-        let ids =
-            authorizations::ids_of_order(&mut self.services.read().await?, &order.id).await?;
+        let ids = authorizations::ids_of_order(&mut self.services.read().await?, &order.id).await?;
         Ok(OrderAnswer {
             order: OrderBody::new(&order, &ids, &request.urls),
             retry_after: (order.status == OrderStatus::Processing).then_some(LOOK_AGAIN),
@@ -134,7 +133,14 @@ mod tests {
         let at = Timestamp::from_micros(1_700_000_000_123_456);
         let text = format!("{}.{id}", at.as_micros());
         assert_eq!(read_cursor(&text).unwrap(), (at, id));
-        for bad in ["", ".", "1", "1.", "x.acme-ord-0000000000000000", "1.acme-ord-"] {
+        for bad in [
+            "",
+            ".",
+            "1",
+            "1.",
+            "x.acme-ord-0000000000000000",
+            "1.acme-ord-",
+        ] {
             assert!(read_cursor(bad).is_err(), "{bad}");
         }
     }

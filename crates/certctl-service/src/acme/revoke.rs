@@ -48,11 +48,7 @@ impl Acme {
         result
     }
 
-    async fn revoke_asked(
-        &self,
-        opened: &Opened,
-        request: &SignedRequest,
-    ) -> Result<(), Refusal> {
+    async fn revoke_asked(&self, opened: &Opened, request: &SignedRequest) -> Result<(), Refusal> {
         // Who signed is decided before anything is asked, so that one nonce does for either way.
         if Self::is_of_account(opened)? {
             let signer = self.signer(opened, request).await?;
@@ -195,9 +191,8 @@ impl Acme {
 }
 
 fn read(asked: &Asked) -> Result<ParsedCertificate, Refusal> {
-    ParsedCertificate::from_der(&asked.certificate).map_err(|_| {
-        Problem::new(ProblemType::Malformed, "the certificate cannot be read").into()
-    })
+    ParsedCertificate::from_der(&asked.certificate)
+        .map_err(|_| Problem::new(ProblemType::Malformed, "the certificate cannot be read").into())
 }
 
 /// A name of a certificate as ACME proves it; none for what it cannot.

@@ -247,7 +247,9 @@ impl Acme {
         if let Some(id) = &config.default_profile
             && view.profile(id).is_none()
         {
-            found.push(format!("the default profile {id} of ACME does not exist or is disabled"));
+            found.push(format!(
+                "the default profile {id} of ACME does not exist or is disabled"
+            ));
         }
         if view.defaults.is_none() {
             found.push("owner, team or renewal policy of ACME certificates is not set or does not exist; orders will be refused".to_owned());
@@ -272,8 +274,7 @@ impl Acme {
     pub async fn trusting_profiles(&self) -> Result<Vec<ProfileId>, Error> {
         let view = self.view().await?;
         let trusts = |one: &&Arc<ProfileView>| {
-            one.profile.acme_auth_mode
-                == certctl_domain::profile::AcmeAuthMode::TrustAuthenticated
+            one.profile.acme_auth_mode == certctl_domain::profile::AcmeAuthMode::TrustAuthenticated
         };
         let mut ids: Vec<ProfileId> = view
             .profiles

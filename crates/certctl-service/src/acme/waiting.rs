@@ -94,7 +94,11 @@ impl Acme {
             if left.is_zero() {
                 break;
             }
-            let patience = if self.is_shared() { left.min(POLL) } else { left };
+            let patience = if self.is_shared() {
+                left.min(POLL)
+            } else {
+                left
+            };
             // Whether the bell rang or the time is over, the database knows.
             let _rang = timeout(patience, waiter.bell.notified()).await;
             let found = orders::find(&mut self.services.read().await?, &order.id).await?;

@@ -153,7 +153,10 @@ impl Services {
     /// of the bell would cost a transaction for every request that rings it.
     fn is_time_to_recover(&self) -> bool {
         let now = self.now();
-        let mut last = self.recovered_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self
+            .recovered_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         // Also after a clock was set back.
         let is_time = last.is_none_or(|last| now < last || now.since(last) >= RECOVER_EVERY);
         if is_time {

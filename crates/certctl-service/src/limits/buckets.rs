@@ -133,7 +133,10 @@ impl Buckets {
     #[must_use]
     pub fn wait(&self, key: &str, now: Timestamp) -> Duration {
         let generations = self.generations();
-        let bucket = generations.young.get(key).or_else(|| generations.old.get(key));
+        let bucket = generations
+            .young
+            .get(key)
+            .or_else(|| generations.old.get(key));
         let Some(bucket) = bucket else {
             return Duration::ZERO;
         };

@@ -106,6 +106,9 @@ async fn enter(db: &TestDb, column: SealedColumn, key: &str, blob: &[u8]) {
         SealedColumn::AuditKeys => format!(
             "INSERT INTO audit_keys (key_id, public_key, private_key, created_at) VALUES ('{key}', {blob}, {blob}, {time})"
         ),
+        SealedColumn::EabKeys => format!(
+            "INSERT INTO acme_eab_keys (id, hmac_ciphertext, profile_id, created_at) VALUES ('{key}', {blob}, 'prof-standard-tls', {time})"
+        ),
     };
     db.execute(&sql).await.unwrap();
 }
@@ -263,6 +266,7 @@ db_tests! {
                 SealedColumn::VersionKeys => "DELETE FROM certificate_versions",
                 SealedColumn::ResponderKeys => "DELETE FROM ocsp_responders",
                 SealedColumn::AuditKeys => "DELETE FROM audit_keys",
+                SealedColumn::EabKeys => "DELETE FROM acme_eab_keys",
             }).await.unwrap();
         }
         // A wrong key is told from a damaged value: the canary opens.

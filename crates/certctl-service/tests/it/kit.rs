@@ -85,7 +85,7 @@ pub(crate) fn forger(db: certctl_repository::Db, clock: &ManualClock, sealer: Se
         responder_keys: None,
         vault: Arc::new(MemoryVault::default()),
         acme: AcmePorts::default(),
-            config: config(),
+        config: config(),
     })
 }
 

@@ -100,7 +100,13 @@ impl World {
             instance: instance.to_owned(),
             ..config
         };
-        assemble(self.db.replica(), &self.clock, self.folder.path(), config, self.ports.clone())
+        assemble(
+            self.db.replica(),
+            &self.clock,
+            self.folder.path(),
+            config,
+            self.ports.clone(),
+        )
     }
 
     pub(crate) fn now(&self) -> Timestamp {
