@@ -98,11 +98,11 @@ impl FlatJws {
     /// Reads a request.
     ///
     /// # Errors
-    /// `malformed` unless it is one JSON object with one signature and a protected header only, with status 413 above
-    /// [`MAX_BODY`]; `badSignatureAlgorithm` for another algorithm than those of [`Algorithm`].
+    /// `malformed` above [`MAX_BODY`], and unless it is one JSON object with one signature and a protected header only;
+    /// `badSignatureAlgorithm` for another algorithm than those of [`Algorithm`].
     pub fn parse(body: &[u8]) -> Result<Self, Problem> {
         if body.len() > MAX_BODY {
-            return Err(malformed("the request is longer than 64 KiB").with_status(413));
+            return Err(malformed("the request is longer than 64 KiB"));
         }
         Self::from_parts(Parts::parse(&Object::parse(body, "the request")?)?)
     }

@@ -75,7 +75,7 @@ fn row_1_a_request_above_64_kib_is_refused_unread() {
     let problem = FlatJws::parse(format!(" {longest}").as_bytes()).unwrap_err();
     assert_eq!(
         (problem.kind, problem.status),
-        (ProblemType::Malformed, 413)
+        (ProblemType::Malformed, 400)
     );
 }
 
