@@ -8,6 +8,7 @@ mod import;
 mod jose;
 mod public;
 mod signature_algorithm;
+mod small_order;
 
 use std::fmt;
 

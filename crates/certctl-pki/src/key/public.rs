@@ -16,7 +16,7 @@ use x509_cert::{
     spki::SubjectPublicKeyInfoRef,
 };
 
-use super::{EC_PUBLIC_KEY, ED25519, P256, P384, RSA, SignatureAlgorithm};
+use super::{EC_PUBLIC_KEY, ED25519, P256, P384, RSA, SignatureAlgorithm, small_order};
 use crate::{Error, asn1};
 
 /// The greatest RSA modulus that is verified, in bits; more only burns time.
@@ -168,16 +168,19 @@ impl PublicKey {
     }
 
     /// Refuses keys that must not be certified: RSA below 2048 bits, with an even modulus, or with an exponent that is even
-    /// or below 65537.
+    /// or below 65537; Ed25519 for which anybody can sign.
     ///
     /// # Errors
     /// [`Error::WeakKey`].
     pub fn check_strength(&self) -> Result<(), Error> {
+        let weak = |problem: String| Err(Error::WeakKey { problem });
+        if self.kind == Kind::Ed25519 && small_order::is_small(&self.key) {
+            return weak("Ed25519 with a point of small order".to_owned());
+        }
         if self.kind != Kind::Rsa {
             return Ok(());
         }
         let parts = rsa_parts(&self.key)?;
-        let weak = |problem: String| Err(Error::WeakKey { problem });
         if parts.bits < 2048 {
             return weak(format!("RSA with {} bits, below 2048", parts.bits));
         }
