@@ -58,6 +58,15 @@ fn the_thumbprint_is_that_of_rfc_7638() {
 }
 
 #[test]
+fn the_thumbprint_of_ed25519_is_that_of_rfc_8037() {
+    let jwk = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+    assert_eq!(
+        Jwk::parse(jwk.as_bytes()).unwrap().thumbprint(),
+        "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+    );
+}
+
+#[test]
 fn every_kind_of_key_is_written_and_read_back() {
     for spec in [
         KeySpec::EcdsaP256,
