@@ -138,6 +138,11 @@ fn caused_by_limit(error: &axum::Error) -> bool {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, InvalidBody> {
+    // Every body is an object; derived types would read an array as the fields in their order.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        let problem = "invalid type: array, expected a JSON object";
+        return Err(InvalidBody::WrongShape(problem.to_owned()));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
@@ -194,12 +199,18 @@ mod tests {
         assert!(refusal(r#"{"name":"a","tags":{"x":[]}}"#).starts_with("tags.x: invalid type"));
         assert!(refusal("{}").starts_with("missing field `name`"));
         assert!(
-            refusal("[").starts_with("the body is not valid JSON: EOF"),
+            refusal("{").starts_with("the body is not valid JSON: EOF"),
             "{}",
-            refusal("[")
+            refusal("{")
         );
+        for array in ["[]", r#" ["a", null]"#] {
+            assert_eq!(
+                refusal(array),
+                "invalid type: array, expected a JSON object"
+            );
+        }
         assert!(refusal(r#"{"name":"a"} x"#).contains("trailing characters at line 1 column 14"));
-        let deep = parse::<serde_json::Value>("[".repeat(100_000).as_bytes())
+        let deep = parse::<serde_json::Value>(r#"{"a":"#.repeat(100_000).as_bytes())
             .unwrap_err()
             .to_string();
         assert!(

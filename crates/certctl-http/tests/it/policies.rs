@@ -9,7 +9,7 @@ use crate::nouns::{NOW, NounApi};
 
 const PATH: &str = "/api/v1/policies";
 
-fn rule(id: &str, kind: &str, config: Value, severity: &str) -> Value {
+fn rule(id: &str, kind: &str, config: &Value, severity: &str) -> Value {
     json!({"id": id, "name": format!("name of {id}"), "type": kind, "config": config, "severity": severity})
 }
 
@@ -69,15 +69,15 @@ db_tests! {
             ("name", json!(""), "name"), ("name", json!("x".repeat(256)), "name"), ("type", json!("Nothing"), "type"), ("config", json!({}), "config"),
             ("config", json!({"allowed_issuer_ids": []}), "config"), ("config", json!([]), "config"), ("severity", json!("Fatal"), "severity"), ("id", json!("a/b"), "id"),
         ] {
-            let mut body = rule("pr-2", "AllowedIssuers", json!({"allowed_issuer_ids": ["x"]}), "Error");
+            let mut body = rule("pr-2", "AllowedIssuers", &json!({"allowed_issuer_ids": ["x"]}), "Error");
             body[field] = value;
             let answer = api.post(PATH, &body).await;
             let message = answer.json()["message"].as_str().unwrap().to_owned();
             assert!(answer.status == 400 && message.starts_with(said), "{body}: {message}");
         }
-        api.refuses_the_unknown(PATH, &rule("pr-3", "RenewalLeadTime", json!({}), "Error")).await;
+        api.refuses_the_unknown(PATH, &rule("pr-3", "RenewalLeadTime", &json!({}), "Error")).await;
         assert_eq!(api.get(&format!("{PATH}/none/violations")).await.status, 404);
-        api.reads_only_for_viewers(PATH, "pr-1", &rule("pr-3", "RenewalLeadTime", json!({}), "Error")).await;
+        api.reads_only_for_viewers(PATH, "pr-1", &rule("pr-3", "RenewalLeadTime", &json!({}), "Error")).await;
         api.delete(&format!("{PATH}/pr-1")).await.is_done();
         assert_eq!(api.delete(&format!("{PATH}/pr-1")).await.status, 404);
     }
@@ -85,9 +85,9 @@ db_tests! {
     async fn what_is_made_changed_and_issued_is_asked_and_hindered_by_nothing(db: TestDb) {
         db.seed_basics().await;
         let api = NounApi::with(db, |config| config.keygen_mode = KeygenMode::Server).await;
-        api.rule(&rule("pr-env", "AllowedEnvironments", json!({"allowed": ["production"]}), "Warning")).await;
-        api.rule(&rule("pr-dom", "AllowedDomains", json!({"allowed_domains": ["*.example.test"]}), "Error")).await;
-        api.rule(&rule("pr-life", "CertificateLifetime", json!({"max_days": 30}), "Critical")).await;
+        api.rule(&rule("pr-env", "AllowedEnvironments", &json!({"allowed": ["production"]}), "Warning")).await;
+        api.rule(&rule("pr-dom", "AllowedDomains", &json!({"allowed_domains": ["*.example.test"]}), "Error")).await;
+        api.rule(&rule("pr-life", "CertificateLifetime", &json!({"max_days": 30}), "Critical")).await;
         // Made.
         let body = json!({"id": "mc-1", "name": "one", "common_name": "a.b.example.test", "environment": "lab", "owner_id": "o-alice", "team_id": "t-platform",
             "issuer_id": "iss-local", "renewal_policy_id": "rp-standard"});
@@ -124,11 +124,11 @@ db_tests! {
         api.db.seed_basics().await;
         let stop = CancellationToken::new();
         api.services.review_policies(&stop).await.unwrap();
-        api.rule(&rule("pr-env", "AllowedEnvironments", json!({"allowed": ["lab"]}), "Error")).await;
+        api.rule(&rule("pr-env", "AllowedEnvironments", &json!({"allowed": ["lab"]}), "Error")).await;
         assert!(api.violating("pr-env").await.is_empty(), "the answer does not wait for the fleet");
         assert_eq!(api.services.review_policies(&stop).await.unwrap().asked, 1);
         assert_eq!(api.violating("pr-env").await, ["mc-web Error: environment \"production\" is not allowed"]);
-        let wider = rule("pr-env", "AllowedEnvironments", json!({"allowed": ["lab", "production"]}), "Error");
+        let wider = rule("pr-env", "AllowedEnvironments", &json!({"allowed": ["lab", "production"]}), "Error");
         assert_eq!(api.put(&format!("{PATH}/pr-env"), &wider).await.status, 200);
         api.services.review_policies(&stop).await.unwrap();
         assert_eq!(api.violating("pr-env").await, ["mc-web Error: environment \"production\" is not allowed resolved"]);

@@ -126,7 +126,7 @@ const COLUMNS: &str = "id, certificate_id, issuer_id, serial_number, reason, rev
 
 /// What status services ask of a revocation, from its version `v`: said at once, it is not written a second time by
 /// [`revocations::describe`].
-const DESCRIBED: &str = "expires_at, short_lived";
+const DESCRIBED: &str = "listed_until, short_lived";
 
 async fn postgres(
     conn: &mut AsyncPgConnection,
@@ -142,8 +142,8 @@ async fn postgres(
          issued AS MATERIALIZED (SELECT id, issuer_id, version_id FROM picked WHERE version_id IS NOT NULL), \
          serials AS MATERIALIZED (\
             SELECT p.id, row_number() OVER (ORDER BY p.id, v.id) AS n, COALESCE(NULLIF(v.issuer_id, ''), p.issuer_id) AS issuer_id, \
-                {SERIAL} AS serial_number, v.not_after AS expires_at, \
-                v.not_after < v.not_before + {short_lived} * interval '1 microsecond' AS short_lived \
+                {SERIAL} AS serial_number, CASE WHEN {is_short} THEN NULL ELSE GREATEST(v.not_after, $14) END AS listed_until, \
+                {is_short} AS short_lived \
             FROM issued p JOIN certificate_versions v ON v.certificate_id = p.id WHERE v.id = p.version_id OR v.not_after >= $14), \
          marked AS (\
             UPDATE managed_certificates m SET status = $9, revoked_at = $14, revocation_reason = $10, updated_at = $14 \
@@ -178,7 +178,10 @@ async fn postgres(
             ARRAY(SELECT issuer_id FROM entered UNION SELECT issuer_id FROM also_entered) AS issuers",
         matches = selection.condition(Backend::Postgres),
         eligible = one_of(Backend::Postgres, "m.status", 8),
-        short_lived = SHORT_LIVED.as_micros(),
+        is_short = format_args!(
+            "v.not_after < v.not_before + {} * interval '1 microsecond'",
+            SHORT_LIVED.as_micros()
+        ),
     );
     let row: Row = bind_selection!(sql, selection)
         .bind::<TextList, _>(states(revoking.eligible))
@@ -205,7 +208,7 @@ fn sqlite_changes() -> [String; 7] {
         "FROM issuance_intents i CROSS JOIN jobs j ON j.id = i.job_id WHERE j.certificate_id IN {ISSUED} AND (j.status = 'Cancelled' \
             OR (j.status = 'Failed' AND (j.next_attempt_at IS NULL OR j.attempts >= j.max_attempts)))"
     );
-    let short_lived = SHORT_LIVED.as_micros();
+    let is_short = format!("v.not_after < v.not_before + {}", SHORT_LIVED.as_micros());
     [
         format!(
             "UPDATE managed_certificates SET status = ?6, revoked_at = ?5, revocation_reason = ?1, updated_at = ?5 WHERE id IN {ISSUED}"
@@ -213,7 +216,8 @@ fn sqlite_changes() -> [String; 7] {
         format!(
             "INSERT INTO certificate_revocations ({COLUMNS}, {DESCRIBED}) \
              SELECT ?2 || '-' || ({NUMBERED_FROM} + row_number() OVER (ORDER BY b.n, v.id)), m.id, \
-                COALESCE(NULLIF(v.issuer_id, ''), m.issuer_id), {SERIAL}, ?1, ?3, ?5, 0, ?5, v.not_after, v.not_after < v.not_before + {short_lived} \
+                COALESCE(NULLIF(v.issuer_id, ''), m.issuer_id), {SERIAL}, ?1, ?3, ?5, 0, ?5, CASE WHEN {is_short} THEN NULL ELSE max(v.not_after, ?5) END, \
+                {is_short} \
              FROM bulk_picked b CROSS JOIN certificate_versions v ON v.certificate_id = b.id \
                 CROSS JOIN managed_certificates m ON m.id = b.id \
              WHERE b.version_id IS NOT NULL AND (v.id = b.version_id OR v.not_after >= ?5) AND ?6 IS NOT NULL ON CONFLICT DO NOTHING"

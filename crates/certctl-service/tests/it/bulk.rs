@@ -352,9 +352,12 @@ db_tests! {
         let done = world.services.bulk_revoke(&world.admin, &ids(&["mc-web"]), "superseded", None).await.unwrap();
         assert_eq!(counts(&done), (1, 1, 0, 0));
         assert_eq!(world.revoked().await, ["c2 superseded", "c3 superseded"]);
-        let described = "SELECT DISTINCT r.serial_number || CASE WHEN r.short_lived THEN ' short' ELSE ' long' END AS value FROM certificate_revocations r \
-            JOIN certificate_versions v ON v.certificate_id = r.certificate_id AND v.not_after = r.expires_at ORDER BY 1";
-        assert_eq!(world.db.texts(described).await, ["c2 long", "c3 short"], "status services know when they end");
+        let described = "SELECT r.serial_number || CASE WHEN r.short_lived THEN ' short' ELSE ' long' END \
+                || CASE WHEN r.listed_until = v.not_after THEN ', listed to its end' WHEN r.listed_until IS NULL THEN ', not listed' ELSE '?' END AS value \
+            FROM certificate_revocations r JOIN certificate_versions v ON v.certificate_id = r.certificate_id \
+                AND lower(replace(v.serial_number, '00:', '')) = r.serial_number ORDER BY 1";
+        let expected = ["c2 long, listed to its end", "c3 short, not listed"];
+        assert_eq!(world.db.texts(described).await, expected, "status services know when they end");
         assert_eq!(world.db.text("SELECT CAST(count(*) AS TEXT) AS value FROM notification_events").await, "1", "told once, however many versions");
         assert_eq!(world.ended(&job).await.0, "Cancelled");
         assert_eq!(world.db.text("SELECT state || ' ' || decided_by AS value FROM issuance_approval_requests").await, "rejected ann");
