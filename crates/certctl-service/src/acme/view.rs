@@ -16,10 +16,10 @@ use certctl_domain::{
     page::PageRequest,
     profile::Profile,
     renewal_policy::RenewalPolicy,
+    time::Timestamp,
 };
 use certctl_repository::{issuers, owners, profiles, renewal_policies, teams};
 use regex::Regex;
-use tokio::time::Instant;
 
 use super::{Acme, AcmeConfig, Refusal, metrics};
 use crate::{Error, Services, engine::request::compile};
@@ -55,15 +55,16 @@ pub(super) struct View {
 
 #[derive(Default)]
 pub(super) struct Views {
-    last: RwLock<Option<(Instant, Arc<View>)>>,
+    last: RwLock<Option<(Timestamp, Arc<View>)>>,
     turn: tokio::sync::Mutex<()>,
 }
 
 impl Views {
-    fn last(&self, age: Duration) -> Option<Arc<View>> {
+    fn last(&self, age: Duration, now: Timestamp) -> Option<Arc<View>> {
         let last = self.last.read().unwrap_or_else(PoisonError::into_inner);
         let (at, view) = last.as_ref()?;
-        (at.elapsed() < age).then(|| Arc::clone(view))
+        // Not when it was read in the future, by a clock set back since.
+        (*at <= now && now.since(*at) < age).then(|| Arc::clone(view))
     }
 }
 
@@ -141,16 +142,17 @@ impl Acme {
 
     async fn view_of_age(&self, age: Duration) -> Result<Arc<View>, Error> {
         let views = &self.state.view;
-        if let Some(view) = views.last(age) {
+        let now = self.services.now();
+        if let Some(view) = views.last(age, now) {
             return Ok(view);
         }
         let _turn = views.turn.lock().await;
-        if let Some(view) = views.last(age) {
+        if let Some(view) = views.last(age, now) {
             return Ok(view);
         }
         let view = Arc::new(read(&self.services, &self.state.config).await?);
         *views.last.write().unwrap_or_else(PoisonError::into_inner) =
-            Some((Instant::now(), Arc::clone(&view)));
+            Some((now, Arc::clone(&view)));
         Ok(view)
     }
 

@@ -6,6 +6,7 @@
 )]
 
 mod access;
+mod acme;
 mod agents;
 mod api_trail;
 mod approvals;
