@@ -59,7 +59,7 @@ pub struct ProfileInput {
     pub must_staple: bool,
     /// Attributes that EST clients are asked for.
     pub required_csr_attributes: Vec<String>,
-    /// How ACME authorises; empty means `trust_authenticated`.
+    /// How ACME authorises; empty means the configured way, which is `trust_authenticated` where none is.
     pub acme_auth_mode: String,
     /// Who signs for ACME; empty for the configured issuer, or the only enabled one.
     pub acme_issuer_id: String,
@@ -131,7 +131,7 @@ impl Services {
         let id = new_id(input.id.as_deref(), ProfileId::parse, || {
             ProfileId::generate(now)
         })?;
-        let profile = parse(id, &input, now)?;
+        let profile = parse(id, &self.with_auth_mode(input), now)?;
         transaction!(self.db, "create profile", conn => {
             let inserted = profiles::insert(conn, &profile).await;
             written(inserted, "acme_issuer_id", || format!("a profile named {:?} or with this id exists", profile.name))?;
@@ -156,7 +156,7 @@ impl Services {
     ) -> Result<ProfileChange, Error> {
         authorise_for(actor, Permission::ProfileEdit, &scope(id))?;
         let now = self.now();
-        let wanted = parse(id.clone(), &input, now)?;
+        let wanted = parse(id.clone(), &self.with_auth_mode(input), now)?;
         let changed = transaction!(self.db, "update profile", conn => {
             // Locked, so that whether approval is required cannot change between the look and the write.
             locks::profile(conn, id).await.or_not_found("profile", id)?;
@@ -179,6 +179,18 @@ impl Services {
         let (change, bypassed) = changed?;
         count_bypassed(bypassed.as_slice());
         Ok(change)
+    }
+
+    /// A profile that does not say how ACME authorises takes the configured way (acme-server §2).
+    fn with_auth_mode(&self, mut input: ProfileInput) -> ProfileInput {
+        if let Some(acme) = &self.config.acme
+            && input.acme_auth_mode.is_empty()
+        {
+            acme.default_auth_mode
+                .as_str()
+                .clone_into(&mut input.acme_auth_mode);
+        }
+        input
     }
 
     /// Enters the request for a second person, unless the same actor asks for the same already.

@@ -243,18 +243,18 @@ pub async fn deactivate(
     use acme_authorizations as a;
     let one = &kept.authorization;
     let identifier = one.identifier.to_string();
-    let same = a::account_id
-        .eq(kept.account_id.as_str())
-        .and(a::identifier_value.eq(&identifier))
-        .and(a::wildcard.eq(one.wildcard))
-        .and(a::status.eq(AuthorizationStatus::Valid.as_str()))
-        .and(a::proved_by.is_not_null());
+    // As the partial index has it; where the account is trusted there is no proof that others could share.
     let rows: Vec<(String, String)> = on_conn!(conn, c => a::table
-        .filter(a::id.eq(one.id.as_str()).or(same))
+        .filter(a::account_id.eq(kept.account_id.as_str()))
+        .filter(a::identifier_value.eq(&identifier))
+        .filter(a::wildcard.eq(one.wildcard))
+        .filter(diesel::dsl::sql::<diesel::sql_types::Bool>("status = 'valid' AND proved_by IS NOT NULL"))
         .select((a::id, a::order_id))
         .load(c)
         .await)?;
-    let (ids, mut orders): (Vec<String>, Vec<String>) = rows.into_iter().unzip();
+    let (mut ids, mut orders): (Vec<String>, Vec<String>) = rows.into_iter().unzip();
+    ids.push(one.id.to_string());
+    orders.push(one.order_id.to_string());
     let open = a::table
         .filter(a::id.eq_any(&ids))
         .filter(a::status.eq_any([

@@ -129,10 +129,14 @@ pub async fn reconcile(
     limit: i64,
     now: Timestamp,
 ) -> Result<Vec<Ended>, Error> {
+    let error_bind = match conn {
+        Conn::Postgres(_) => "CAST($1 AS jsonb)",
+        Conn::Sqlite(_) => "$1",
+    };
     let sql = format!(
         "UPDATE acme_orders SET updated_at = $2, \
             status = CASE WHEN EXISTS (SELECT 1 FROM certificate_versions v WHERE v.certificate_id = acme_orders.certificate_id) THEN 'valid' ELSE 'invalid' END, \
-            error = CASE WHEN EXISTS (SELECT 1 FROM certificate_versions v WHERE v.certificate_id = acme_orders.certificate_id) THEN NULL ELSE $1 END \
+            error = CASE WHEN EXISTS (SELECT 1 FROM certificate_versions v WHERE v.certificate_id = acme_orders.certificate_id) THEN NULL ELSE {error_bind} END \
          WHERE status = 'processing' AND id IN (SELECT o.id FROM acme_orders o LEFT JOIN jobs j ON j.id = o.job_id \
             WHERE o.status = 'processing' AND (j.id IS NULL OR j.status IN ('Completed', 'Cancelled') \
                 OR (j.status = 'Failed' AND (j.next_attempt_at IS NULL OR j.attempts >= j.max_attempts))) \

@@ -357,13 +357,19 @@ pub async fn invalidate_of_account(
 ) -> Result<usize, Error> {
     use crate::schema::acme_authorizations as a;
     use acme_orders as o;
-    let open = diesel::dsl::sql::<diesel::sql_types::Bool>("status IN ('pending', 'ready')");
+    // The first condition is that of the partial index.
+    let open = diesel::dsl::sql::<diesel::sql_types::Bool>(
+        "status IN ('pending', 'ready', 'processing') AND status <> 'processing'",
+    );
     let rows: Vec<String> = on_conn!(conn, c => o::table
         .filter(o::account_id.eq(account.as_str()))
         .filter(open)
         .select(o::id)
         .load(c)
         .await)?;
+    if rows.is_empty() {
+        return Ok(0);
+    }
     let pending = a::table
         .filter(a::order_id.eq_any(&rows))
         .filter(a::status.eq("pending"));

@@ -22,6 +22,7 @@ macro_rules! reader {
 }
 
 mod access;
+mod acme_plans;
 mod agent_groups;
 mod agents;
 mod approvals;

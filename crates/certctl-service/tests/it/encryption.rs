@@ -176,7 +176,7 @@ db_tests! {
             Backend::Postgres => "SELECT CAST(table_name || ':' || column_name AS text) AS value, column_name AS name FROM information_schema.columns \
                                   WHERE table_schema = 'public'",
         };
-        let mut found = db.texts(&format!("SELECT value FROM ({columns}) AS c WHERE name LIKE '%encrypted%' OR name LIKE '%private_key%'")).await;
+        let mut found = db.texts(&format!("SELECT value FROM ({columns}) AS c WHERE name LIKE '%encrypted%' OR name LIKE '%private_key%' OR name LIKE '%ciphertext%'")).await;
         let mut known: Vec<_> = SealedColumn::ALL.iter().map(|column| column.name()).collect();
         found.sort();
         known.sort_unstable();

@@ -144,7 +144,8 @@ db_tests! {
             "name": "Devices", "description": "devices", "allowed_key_algorithms": [{"algorithm": "Ed25519", "min_size": 0}],
             "max_ttl_seconds": 3599, "allowed_ekus": ["clientAuth", "serverAuth"], "required_san_patterns": [".*\\.example\\.test$"],
             "spiffe_uri_pattern": "spiffe://example.test/*", "allow_short_lived": true, "must_staple": true,
-            "required_csr_attributes": ["serialNumber"], "acme_auth_mode": "challenge", "requires_approval": true, "enabled": false,
+            "required_csr_attributes": ["serialNumber"], "acme_auth_mode": "challenge", "acme_issuer_id": "",
+            "requires_approval": true, "enabled": false,
         }));
         let read: ProfileInput = serde_json::from_value(payload).unwrap();
         let same = services.create_profile(admin, ProfileInput { id: Some("prof-2".to_owned()), ..read }).await.unwrap();
@@ -156,6 +157,12 @@ db_tests! {
         let (services, admin) = (&kit.services, &kit.admin);
         kit.db.seed_basics().await;
         services.create_profile(admin, named("prof-1", "One")).await.unwrap();
+        let unknown = ProfileInput { acme_issuer_id: "iss-none".to_owned(), ..named("prof-2", "Two") };
+        assert_eq!(outcome(services.create_profile(admin, unknown.clone()).await), "invalid acme_issuer_id");
+        assert_eq!(outcome(services.update_profile(admin, &id("prof-1"), unknown).await), "invalid acme_issuer_id");
+        let bound = ProfileInput { acme_issuer_id: "iss-local".to_owned(), ..named("", "One") };
+        let bound = applied(services.update_profile(admin, &id("prof-1"), bound).await.unwrap());
+        assert_eq!(bound.acme_issuer_id.unwrap().as_str(), "iss-local");
         let with = |change: fn(&mut ProfileInput)| {
             let mut input = named("prof-2", "Two");
             change(&mut input);

@@ -438,6 +438,17 @@ impl Door {
         self.state.own_serials.store(true, Ordering::SeqCst);
     }
 
+    /// The certificate of the seeded CA, as PEM.
+    pub(crate) async fn root(&self) -> String {
+        let id = IssuerId::from_stored("iss-local".into());
+        let config = serde_json::json!({});
+        let connected = self
+            .factory
+            .connect(&id, IssuerType::GenericCa, &config)
+            .await;
+        connected.unwrap().ca_pem().await.unwrap()
+    }
+
     /// Every serial that was signed here, in order, however often.
     pub(crate) fn signed(&self) -> Vec<String> {
         self.state.signed.lock().unwrap().clone()

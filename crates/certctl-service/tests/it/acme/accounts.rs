@@ -6,7 +6,7 @@ use certctl_testkit::{Basics, TestDb, db_tests};
 use serde_json::json;
 
 use super::kit::{Client, Server, acme_config, body, key, problem};
-use crate::kit::actor;
+use crate::{kit::actor, support::outcome};
 
 async fn change(
     client: &Client,
@@ -187,23 +187,23 @@ db_tests! {
         let server = Server::new(db).await;
         let client = server.client().await;
         let nobody = actor("nobody", &[], &certctl_domain::access::Scope::Global);
-        let acme = server.acme();
+        let s = server.acme();
         let page = certctl_domain::page::PageRequest::default();
         let outcomes = [
-            crate::support::outcome(acme.create_eab_key(&nobody, &client.profile, None).await),
-            crate::support::outcome(acme.list_eab_keys(&nobody, page).await),
-            crate::support::outcome(acme.revoke_eab_key(&nobody, "x").await),
-            crate::support::outcome(acme.list_paused_names(&nobody, page).await),
-            crate::support::outcome(acme.unpause_names(&nobody, &client.id).await),
-            crate::support::outcome(acme.list_accounts(&nobody, page).await),
-            crate::support::outcome(acme.revoke_account(&nobody, &client.id).await),
+            outcome(s.create_eab_key(&nobody, &client.profile, None).await),
+            outcome(s.list_eab_keys(&nobody, page).await),
+            outcome(s.revoke_eab_key(&nobody, "x").await),
+            outcome(s.list_paused_names(&nobody, page).await),
+            outcome(s.unpause_names(&nobody, &client.id).await),
+            outcome(s.list_accounts(&nobody, page).await),
+            outcome(s.revoke_account(&nobody, &client.id).await),
         ];
         assert!(outcomes.iter().all(|one| one.starts_with("needs profile.")), "{outcomes:?}");
         let admin = &server.world.admin;
-        assert_eq!(acme.list_accounts(admin, page).await.unwrap().total, 1);
-        acme.revoke_account(admin, &client.id).await.unwrap();
-        assert_eq!(crate::support::outcome(acme.revoke_account(admin, &client.id).await), "conflict");
+        assert_eq!(s.list_accounts(admin, page).await.unwrap().total, 1);
+        s.revoke_account(admin, &client.id).await.unwrap();
+        assert_eq!(outcome(s.revoke_account(admin, &client.id).await), "conflict");
         assert_eq!(problem(client.order(&["a.example.test"]).await), "401 unauthorized");
-        assert_eq!(crate::support::outcome(acme.create_eab_key(admin, &certctl_domain::id::ProfileId::from_stored("prof-none".into()), None).await), "invalid profile_id");
+        assert_eq!(outcome(s.create_eab_key(admin, &certctl_domain::id::ProfileId::from_stored("prof-none".into()), None).await), "invalid profile_id");
     }
 }

@@ -43,7 +43,7 @@ db_tests! {
             let answer = client.respond(&challenge_of(authorization, &kind)).await.unwrap();
             assert_eq!((body(&answer.challenge)["status"].as_str().unwrap(), answer.retry_after), ("processing", Some(3)));
         }
-        assert_eq!(client.prove(&order, "none").await, "ready");
+        assert_eq!(client.settle(&order).await, "ready");
         let asked = server.proofs.asked.lock().unwrap().clone();
         assert_eq!(asked.len(), 3);
         for request in &asked {
@@ -147,7 +147,7 @@ db_tests! {
         let stop = tokio_util::sync::CancellationToken::new();
         let _guard = stop.clone().drop_guard();
         tokio::spawn(async move { there.run_challenges(&stop).await });
-        assert_eq!(client.prove(&order, "none").await, "ready");
+        assert_eq!(client.settle(&order).await, "ready");
         assert_eq!(proofs.asked.lock().unwrap().len(), 1);
     }
 
@@ -184,6 +184,14 @@ db_tests! {
         assert_eq!(problem(client.finalize(order.id.as_str(), &["a.example.test"]).await), "403 orderNotReady");
         let trusted = client.order(&["a.example.test"]).await.unwrap();
         assert_eq!(client.status(trusted.id.as_str()).await, "ready");
+    }
+
+    async fn a_profile_that_does_not_say_takes_the_configured_mode(db: TestDb) {
+        let mode = certctl_domain::profile::AcmeAuthMode::Challenge;
+        let server = Server::with(db, AcmeConfig { default_auth_mode: mode, ..acme_config() }).await;
+        let input = certctl_service::profiles::ProfileInput { name: "New".to_owned(), ..Default::default() };
+        let made = server.world.services.create_profile(&server.world.admin, input).await.unwrap();
+        assert_eq!(made.acme_auth_mode, mode);
     }
 
     async fn responses_to_one_challenge_are_limited(db: TestDb) {

@@ -365,6 +365,11 @@ impl Client {
                     .unwrap();
             }
         }
+        self.settle(order).await
+    }
+
+    /// Waits until an order is no longer pending.
+    pub(super) async fn settle(&self, order: &OrderAnswer) -> String {
         let id = order.id.to_string();
         let settled = async {
             loop {
