@@ -81,6 +81,10 @@ pub struct AllowedKeyInput {
 
 /// What became of a change of a profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one is alive at a time, and its caller takes the profile out of it"
+)]
 pub enum ProfileChange {
     /// It is in force.
     Applied(Profile),

@@ -256,7 +256,7 @@ impl ChallengeWork {
                 pause_after,
             } => {
                 let id = &context.challenge.id;
-                let found = found.as_ref().map(|()| ());
+                let found = found.as_ref().copied();
                 if !challenges::end(conn, id, *token, found, batch.now).await? {
                     return Ok(Ok(Done::Taken(None)));
                 }

@@ -108,7 +108,7 @@ impl Acme {
 /// An account as the audit log names it.
 fn actor_of(account: &AcmeAccountId) -> Actor {
     Actor::new(
-        &format!("acme:{account}"),
+        format!("acme:{account}"),
         ActorType::ApiKey,
         false,
         Vec::new(),

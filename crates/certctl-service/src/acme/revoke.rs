@@ -72,7 +72,7 @@ impl Acme {
         }
         let (version, _) = self.revocable(&asked).await?;
         let actor = Actor::new(
-            &format!("acme-cert-key:{}", version.serial_number),
+            format!("acme-cert-key:{}", version.serial_number),
             ActorType::Anonymous,
             false,
             Vec::new(),

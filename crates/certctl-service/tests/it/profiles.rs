@@ -205,7 +205,8 @@ db_tests! {
         ] {
             assert_eq!(outcome, expected);
         }
-        assert_eq!(kit.audit().await, ["ann create_profile profile prof-1 config"], "what was refused is not on record");
+        let expected = ["ann create_profile profile prof-1 config", "ann update_profile profile prof-1 config"];
+        assert_eq!(kit.audit().await, expected, "what was refused is not on record");
     }
 
     async fn a_grant_for_one_profile_reaches_no_other(db: TestDb) {
