@@ -258,6 +258,34 @@ impl Form for Paths {
     }
 }
 
+/// A comma separated list of words without blanks in them.
+#[derive(Debug)]
+pub(crate) struct Words;
+
+impl Form for Words {
+    type Value = Vec<String>;
+
+    fn expected(&self) -> String {
+        "a comma separated list of words".to_owned()
+    }
+
+    fn parse(&self, text: &str) -> Result<Vec<String>, Fault> {
+        split_list(text)
+            .enumerate()
+            .map(|(index, item)| {
+                if item.bytes().all(|b| b.is_ascii_graphic()) {
+                    Ok(item.to_owned())
+                } else {
+                    Err(Fault::Entry {
+                        position: index + 1,
+                        why: "is not a word of printable ASCII",
+                    })
+                }
+            })
+            .collect()
+    }
+}
+
 /// The path of a file that exists, can be opened and is not empty.
 ///
 /// It is opened when settings are read, so a start with a wrong path ends before anything else has happened.

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod acme_server;
 mod agent;
 mod api_key;
 mod auth;
@@ -29,6 +30,7 @@ mod status;
 mod table;
 
 pub use crate::{
+    acme_server::{AcmeAuthMode, AcmeLimits, AcmeServerSettings, AcmeValidation},
     agent::{AgentIdentity, AgentOverrides, AgentSettings},
     api_key::NamedKey,
     auth::{AuthSettings, AuthType},

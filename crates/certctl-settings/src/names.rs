@@ -66,8 +66,8 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// Families whose names are made by the operator (`EST_PROFILE_<NAME>_…`) or are too many to be worth a list.
-pub(crate) const RESERVED_PREFIXES: &[&str] = &["ACME_SERVER_", "EST_", "SCEP_"];
+/// Families whose names are made by the operator (`EST_PROFILE_<NAME>_…`).
+pub(crate) const RESERVED_PREFIXES: &[&str] = &["EST_", "SCEP_"];
 
 /// Names of parts that are not built yet. They are no typing errors, so they are not warned about; a name leaves this
 /// list when its row enters the table.

@@ -103,6 +103,13 @@ impl<'a> Reader<'a> {
         value
     }
 
+    /// Whether a setting that was read already had been given and not left to its default.
+    pub(crate) fn was_given(&self, name: &str) -> bool {
+        self.rows
+            .iter()
+            .any(|row| row.entry.name() == name && row.origin != Origin::Default)
+    }
+
     /// Two settings of which one is of no use without the other.
     pub(crate) fn pair<F: Form>(
         &mut self,

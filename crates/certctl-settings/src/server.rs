@@ -36,7 +36,7 @@ settings!(SERVER, "Server" {
     CORS_ORIGINS: Origins = Origins, Unset, SERVER,
         "Origins that browsers may call from. `*` is refused outside demo mode.";
     BLOCK_RFC1918_OUTBOUND: Bool = Bool, Text("false"), SERVER,
-        "Refuses outgoing requests to private networks, too. Loopback and link-local addresses are always refused. No effect yet.";
+        "Refuses ACME challenges that lead to private networks, too. Loopback and link-local addresses are always refused.";
 });
 
 /// The listener, its limits, and the data directory.

@@ -1,6 +1,7 @@
 //! The settings of a program as a whole, and the rules that hold between concerns.
 
 use crate::{
+    acme_server::AcmeServerSettings,
     auth::{AuthSettings, AuthType},
     database::DatabaseSettings,
     encryption::EncryptionSettings,
@@ -37,6 +38,8 @@ pub struct Settings {
     pub rate_limit: RateLimitSettings,
     /// How often the loops run.
     pub scheduler: SchedulerSettings,
+    /// The ACME server.
+    pub acme: AcmeServerSettings,
     /// CRLs and OCSP.
     pub status: StatusSettings,
     /// How many jobs run at once.
@@ -73,9 +76,11 @@ impl Settings {
         let features = FeatureSettings::read(reader);
         let local_ca = LocalCaSettings::read(reader);
         let encryption = EncryptionSettings::read(reader);
+        let acme = AcmeServerSettings::read(reader, &server, &database);
         let status = StatusSettings::read(reader, &server.data_dir, encryption.key.is_some());
         Self {
             server,
+            acme,
             status,
             database,
             log,

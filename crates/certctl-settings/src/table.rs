@@ -1,7 +1,7 @@
 //! The table of settings: the rows of all concerns in one order.
 
 use crate::{
-    agent, auth, database, encryption, feature, job, local_ca, log, rate_limit, scheduler, server,
+    acme_server, agent, auth, database, encryption, feature, job, local_ca, log, rate_limit, scheduler, server,
     setting::{Entry, Group},
     status,
 };
@@ -15,6 +15,7 @@ pub(crate) static GROUPS: &[&Group] = &[
     &rate_limit::RATE_LIMIT,
     &scheduler::SCHEDULER,
     &status::STATUS,
+    &acme_server::ACME_SERVER,
     &job::JOBS,
     &feature::FEATURES,
     &local_ca::LOCAL_CA,
