@@ -3,6 +3,7 @@
 //! One file per subcommand. Nothing here uses certctl's own crates but the process helpers, so that the first
 //! `cargo xtask` on a fresh machine starts within seconds.
 
+mod acme_conformance;
 mod audit_drill;
 mod bench;
 mod ci;
@@ -28,6 +29,7 @@ use clap::Parser;
     about = "Everything one types while working on certctl"
 )]
 enum Xtask {
+    AcmeConformance(acme_conformance::AcmeConformance),
     AuditDrill(audit_drill::AuditDrill),
     Bench(bench::Bench),
     Ci(ci::Ci),
@@ -46,6 +48,7 @@ enum Xtask {
 
 fn main() -> ExitCode {
     let done = match Xtask::parse() {
+        Xtask::AcmeConformance(conformance) => conformance.run(),
         Xtask::AuditDrill(drill) => drill.run(),
         Xtask::Bench(bench) => bench.run(),
         Xtask::Ci(ci) => ci.run(),

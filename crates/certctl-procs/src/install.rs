@@ -26,6 +26,18 @@ pub enum Program {
     Python,
     /// The server that answers ACME challenges, of the package of the small ACME server.
     ChallengeServer,
+    /// The ACME client.
+    Lego,
+    /// The ACME client.
+    Certbot,
+    /// The ACME client.
+    Uacme,
+    /// The ACME client.
+    Dehydrated,
+    /// The ACME server for tests.
+    Pebble,
+    /// The command-line tool.
+    Curl,
 }
 
 impl Program {
@@ -37,6 +49,12 @@ impl Program {
             Self::OpenSsl => "openssl",
             Self::Python => "Python 3 with venv",
             Self::ChallengeServer => "pebble-challtestsrv",
+            Self::Lego => "lego",
+            Self::Certbot => "certbot",
+            Self::Uacme => "uacme",
+            Self::Dehydrated => "dehydrated",
+            Self::Pebble => "pebble",
+            Self::Curl => "curl",
         }
     }
 
@@ -48,6 +66,12 @@ impl Program {
             Self::OpenSsl => "openssl",
             Self::Python => "python3-venv",
             Self::ChallengeServer => "pebble",
+            Self::Lego => "lego",
+            Self::Certbot => "certbot",
+            Self::Uacme => "uacme",
+            Self::Dehydrated => "dehydrated",
+            Self::Pebble => "pebble",
+            Self::Curl => "curl",
         }
     }
 
@@ -59,6 +83,12 @@ impl Program {
             Self::OpenSsl => executable("openssl"),
             Self::Python => executable("python3").filter(|python| makes_environments(python)),
             Self::ChallengeServer => executable("pebble-challtestsrv"),
+            Self::Lego => executable("lego"),
+            Self::Certbot => executable("certbot"),
+            Self::Uacme => executable("uacme"),
+            Self::Dehydrated => executable("dehydrated"),
+            Self::Pebble => executable("pebble"),
+            Self::Curl => executable("curl"),
         }
     }
 

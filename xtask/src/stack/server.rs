@@ -70,6 +70,12 @@ impl Server {
         })
     }
 
+    /// Changes a setting for the next start.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.settings.retain(|(known, _)| known != name);
+        self.settings.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Starts it and waits until it is ready; the time from its start until then, in steps of ten milliseconds.
     pub(crate) fn start(&mut self) -> Result<Duration> {
         let mut command = bare(&self.program);
