@@ -23,13 +23,19 @@ impl App {
     /// Builds the API of certctl.
     #[must_use]
     pub fn new(state: AppState) -> Self {
-        Self::with_routes(state, routes::all())
+        let routes = routes::all().into_iter().chain(routes::acme());
+        Self::with_routes(state, routes.collect())
     }
 
     /// The routes of certctl, to be served together with others.
     #[must_use]
     pub fn routes() -> Vec<Route> {
         routes::all()
+    }
+
+    /// The routes of the ACME server alone, for services that have no use for the API.
+    pub fn acme_routes() -> Vec<Route> {
+        routes::acme()
     }
 
     /// Builds an API of these routes; for embedding services that add their own, and for tests.

@@ -16,7 +16,7 @@ use certctl_telemetry::ErrorChain;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
-use crate::{extract::InvalidBody, middleware::context::RequestId};
+use crate::{api::acme, extract::InvalidBody, middleware::context::RequestId};
 
 /// Why a request was refused or failed.
 #[derive(Debug, thiserror::Error)]
@@ -119,6 +119,20 @@ pub(crate) fn render(mut response: Response, id: RequestId) -> Response {
     }
     for (name, value) in reply.headers {
         rendered.headers_mut().insert(name, value);
+    }
+    rendered
+}
+
+/// The same for the ACME server, whose errors are problem documents.
+pub(crate) fn render_for_acme(mut response: Response) -> Response {
+    let Some(Unrendered(error)) = response.extensions_mut().remove::<Unrendered>() else {
+        return response;
+    };
+    let mut rendered = acme::refused(&error).into_response();
+    for (name, value) in response.headers() {
+        if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
+            rendered.headers_mut().append(name, value.clone());
+        }
     }
     rendered
 }

@@ -24,6 +24,19 @@ pub struct HttpSettings {
     pub trusted_proxies: Vec<Network>,
     /// The global token buckets; none turns them off.
     pub rate_limits: Option<RateLimits>,
+    /// The ACME server.
+    pub acme: AcmeHttp,
+}
+
+/// How the ACME server is served. `Default` is the contract's defaults.
+#[derive(Debug, Clone, Default)]
+pub struct AcmeHttp {
+    /// What URLs start with, without a slash at the end; none for the host that was asked.
+    pub base_url: Option<String>,
+    /// Who may use it; nobody in it means everybody.
+    pub allowed: Vec<Network>,
+    /// Requests without a signature of each address in a second; 0 for no limit.
+    pub unsigned_per_second: u32,
 }
 
 impl Default for HttpSettings {
@@ -36,6 +49,7 @@ impl Default for HttpSettings {
             cors: CorsOrigins::Listed(Vec::new()),
             trusted_proxies: Vec::new(),
             rate_limits: Some(RateLimits::default()),
+            acme: AcmeHttp::default(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! One file per figure. Each is an example of the testkit, built optimised and run on a database of its own.
 
+mod acme;
 mod bulk;
 mod drain;
 mod lists;
@@ -24,6 +25,7 @@ pub(crate) struct Bench {
 
 #[derive(clap::Subcommand)]
 enum What {
+    Acme(acme::Acme),
     Bulk(bulk::Bulk),
     Drain(drain::Drain),
     Lists(lists::Lists),
@@ -33,6 +35,7 @@ enum What {
 impl Bench {
     pub(crate) fn run(self) -> Result<()> {
         match self.what {
+            What::Acme(acme) => acme.run(),
             What::Bulk(bulk) => bulk.run(),
             What::Drain(drain) => drain.run(),
             What::Lists(lists) => lists.run(),

@@ -72,7 +72,17 @@ impl Api {
 
     /// What a path of anybody's answers with, as it is.
     pub(crate) fn bytes(&self, path: &str) -> Result<Vec<u8>> {
-        let request = Request::builder().uri(format!("{}{path}", self.url));
+        self.read(path, Request::builder())
+    }
+
+    /// What a path answers with to the holder of the key, as it is.
+    pub(crate) fn bytes_as_caller(&self, path: &str) -> Result<Vec<u8>> {
+        let key = format!("Bearer {}", self.key);
+        self.read(path, Request::builder().header("authorization", key))
+    }
+
+    fn read(&self, path: &str, request: ureq::http::request::Builder) -> Result<Vec<u8>> {
+        let request = request.uri(format!("{}{path}", self.url));
         let mut answer = self
             .client
             .run(request.body(())?)

@@ -77,6 +77,14 @@ impl Database {
         .to_vec()
     }
 
+    /// The PostgreSQL, to be asked what it counts.
+    pub(crate) fn cluster(&self) -> Option<&Cluster> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres { cluster, .. } => Some(cluster),
+        }
+    }
+
     /// With what agents register, unless the server makes it.
     pub(crate) fn bootstrap_token(&self) -> Option<&str> {
         match self {

@@ -3,6 +3,7 @@
 #[macro_use]
 mod crud;
 
+pub(crate) mod acme;
 pub(crate) mod admin;
 pub(crate) mod agent_groups;
 pub(crate) mod agents;

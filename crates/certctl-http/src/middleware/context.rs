@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::{Shared, client};
 use crate::{
+    api::acme::{Asked, Told},
     problem,
     routes::{PathEntry, RouteInfo},
 };
@@ -114,9 +115,19 @@ pub(crate) async fn open(
     );
     request.extensions_mut().insert(id);
     request.extensions_mut().insert(context);
-    let mut response = async { problem::render(next.run(request).await, id) }
-        .instrument(span)
-        .await;
+    let asked = Asked::of(&request, &shared.state.settings);
+    let mut response = async {
+        let response = next.run(request).await;
+        match asked {
+            None => problem::render(response, id),
+            Some(asked) => {
+                let response = problem::render_for_acme(response);
+                Told::on(&asked, &shared.state, response).await
+            }
+        }
+    }
+    .instrument(span)
+    .await;
     let value = HeaderValue::from_str(&id.to_string()).expect("a UUID is hex digits and dashes");
     response.headers_mut().insert(X_REQUEST_ID, value);
     response

@@ -1,6 +1,7 @@
 //! What every request passes, in one order.
 
 mod access_log;
+mod acme;
 mod audit;
 mod authentication;
 mod body_limit;
@@ -21,6 +22,7 @@ use axum::{
     Router,
     middleware::{from_fn, from_fn_with_state},
 };
+use certctl_service::limits::Buckets;
 use tokio_util::task::TaskTracker;
 use tower::ServiceBuilder;
 
@@ -33,16 +35,20 @@ pub(crate) struct Shared {
     table: Table,
     limiters: Limiters,
     detached: TaskTracker,
+    /// Requests to the ACME server without a signature, by address; none for no limit.
+    acme_unsigned: Option<Arc<Buckets>>,
 }
 
 impl Shared {
     pub(crate) fn new(state: AppState, table: Table, detached: TaskTracker) -> Self {
+        let acme_unsigned = rate_limit::acme_unsigned(&state.settings, state.services.limits());
         let limiters = Limiters::new(state.settings.rate_limits, state.services.limits());
         Self {
             state,
             table,
             limiters,
             detached,
+            acme_unsigned,
         }
     }
 }
@@ -65,6 +71,8 @@ pub(crate) fn around(router: Router<AppState>, shared: &Arc<Shared>) -> Router<A
             .layer(from_fn_with_state(shared.clone(), body_limit::apply))
             // Before authentication, so that guessing keys is limited.
             .layer(from_fn_with_state(shared.clone(), rate_limit::per_client))
+            // Outside the router, so that what it refuses tells nothing of the routes; inside the limits of all requests.
+            .layer(from_fn_with_state(shared.clone(), acme::check))
             // Before authentication: a page must be able to read that its key is not accepted.
             .layer(from_fn_with_state(shared.clone(), cors::apply))
             // Before all that asks for the actor.

@@ -16,7 +16,7 @@ use certctl_telemetry::metrics_names::RATE_LIMIT_TOTAL;
 use metrics::counter;
 
 use super::{Shared, context::Context};
-use crate::{problem::ApiError, routes::RateClass, settings::RateLimits};
+use crate::{problem::ApiError, routes::RateClass, settings::{HttpSettings, Rate, RateLimits}};
 
 /// Most keys of one set of buckets (operations §4).
 const MAX_KEYS: usize = 100_000;
@@ -44,6 +44,17 @@ impl Limiters {
             },
         ))
     }
+}
+
+/// The buckets of requests to the ACME server that nobody signed.
+pub(super) fn acme_unsigned(settings: &HttpSettings, limits: &Limits) -> Option<Arc<Buckets>> {
+    let per_second = settings.acme.unsigned_per_second;
+    let rate = Rate {
+        per_second: f64::from(per_second),
+        burst: f64::from(per_second),
+    };
+    let idle = settings.rate_limits.unwrap_or_default().idle_ttl;
+    (per_second > 0).then(|| limits.token_buckets("acme_unsigned", rate, idle, MAX_KEYS))
 }
 
 pub(super) async fn per_client(
@@ -107,7 +118,7 @@ fn class(context: &Context) -> RateClass {
 }
 
 /// One customer of IPv6 has at least a /64 (RFC 6177 §2), so that single addresses limit nobody.
-fn network_of(client: IpAddr) -> IpAddr {
+pub(super) fn network_of(client: IpAddr) -> IpAddr {
     match client {
         IpAddr::V4(_) => client,
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),

@@ -13,6 +13,7 @@ use http::{Method, StatusCode};
 use schemars::{Schema, SchemaGenerator};
 
 pub use builder::RouteBuilder;
+pub(crate) use builder::NeedsHandler;
 pub(crate) use table::{PathEntry, Table};
 
 use crate::{api, state::AppState};
@@ -44,6 +45,17 @@ pub(crate) fn all() -> Vec<Route> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// The routes of the ACME server, which are no part of the API.
+pub(crate) fn acme() -> Vec<Route> {
+    api::acme::routes()
+}
+
+/// What is declared of the routes of the ACME server, for tests that walk them.
+#[must_use]
+pub fn acme_matrix() -> Vec<RouteInfo> {
+    acme().into_iter().map(|route| route.info).collect()
 }
 
 /// What the table declares of every route, for tests that walk it.
