@@ -4,6 +4,7 @@
 mod crud;
 
 pub(crate) mod acme;
+pub(crate) mod acme_operators;
 pub(crate) mod admin;
 pub(crate) mod agent_groups;
 pub(crate) mod agents;

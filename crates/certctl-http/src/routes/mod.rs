@@ -41,6 +41,7 @@ pub(crate) fn all() -> Vec<Route> {
         api::notifications::routes(),
         api::stats::routes(),
         api::metrics::routes(),
+        api::acme_operators::routes(),
     ]
     .into_iter()
     .flatten()

@@ -72,9 +72,6 @@ pub(crate) fn routes() -> Vec<Route> {
     for path in both!("cert/{id}") {
         routes.push(post(path, "acme_certificate").handler(signed::certificate));
     }
-    for path in both!("cert/{id}/{alternate}") {
-        routes.push(post(path, "acme_alternate").handler(signed::alternate));
-    }
     for path in both!("key-change") {
         routes.push(post(path, "acme_key_change").handler(signed::key_change));
     }

@@ -132,8 +132,6 @@ pub(super) struct Signed {
     pub(super) request: SignedRequest,
     /// The parameter `id` of the path, as it stands there; empty where the route has none.
     pub(super) id: String,
-    /// The parameter `alternate` of the path.
-    pub(super) alternate: String,
 }
 
 impl FromRequest<AppState> for Signed {
@@ -160,10 +158,7 @@ impl FromRequest<AppState> for Signed {
             let found = params.iter().find(|(name, _)| *name == wanted)?;
             Some(found.1.to_owned())
         };
-        let (id, alternate) = (
-            parameter("id").unwrap_or_default(),
-            parameter("alternate").unwrap_or_default(),
-        );
+        let id = parameter("id").unwrap_or_default();
         let body = RawBody::from_request(Request::from_parts(parts, body), state)
             .await
             .map_err(body_refused)?;
@@ -178,7 +173,6 @@ impl FromRequest<AppState> for Signed {
             },
             urls,
             id,
-            alternate,
         })
     }
 }

@@ -7,7 +7,7 @@ use axum::{
 };
 use certctl_acme::resource::CHAIN_MEDIA_TYPE;
 use certctl_domain::acme::{Problem, ProblemType};
-use certctl_service::acme::{Download, OrderAnswer};
+use certctl_service::acme::OrderAnswer;
 use http::{StatusCode, header};
 use serde::Deserialize;
 
@@ -126,30 +126,9 @@ pub(super) async fn challenge(signed: Signed) -> Result<Response, Refused> {
 
 pub(super) async fn certificate(headers: HeaderMap, signed: Signed) -> Result<Response, Refused> {
     takes_chains(&headers)?;
-    let urls = signed.urls;
+    // No issuer has several chains for one certificate, so there is none to link to (RFC 8555 §7.4.2).
     let download = signed.acme.certificate(signed.request, &signed.id).await?;
-    let mut reply = chain(&download);
-    for number in 1..=download.alternates {
-        reply = reply.link(&urls.alternate(&download.id, number), "alternate");
-    }
-    Ok(reply.done())
-}
-
-/// Another chain of the same certificate (RFC 8555 §7.4.2).
-pub(super) async fn alternate(headers: HeaderMap, signed: Signed) -> Result<Response, Refused> {
-    takes_chains(&headers)?;
-    let number = signed.alternate.parse().unwrap_or(0);
-    let download = signed
-        .acme
-        .alternate(signed.request, &signed.id, number)
-        .await?;
-    Ok(chain(&download)
-        .link(&signed.urls.certificate(&download.id), "alternate")
-        .done())
-}
-
-fn chain(download: &Download) -> Reply {
-    Reply::of(StatusCode::OK, CHAIN_MEDIA_TYPE, download.chain_pem.clone())
+    Ok(Reply::of(StatusCode::OK, CHAIN_MEDIA_TYPE, download.chain_pem).done())
 }
 
 /// Refuses a client that would not read what there is (RFC 9110 §12.5.1).
