@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use certctl_http::tls::{self, CertResolver, Drained};
 use certctl_pki::cert::ParsedCertificate;
-use certctl_service::Services;
+use certctl_service::{Services, acme::Acme};
 use certctl_telemetry::{ErrorChain, Health, metrics_names};
 use tokio::{
     task::JoinHandle,
@@ -19,6 +19,8 @@ pub struct Running {
     services: Services,
     loops: certctl_scheduler::Running,
     listener: JoinHandle<Drained>,
+    challenges: Option<JoinHandle<()>>,
+    stop_challenges: CancellationToken,
     stop_listening: CancellationToken,
     stop_upkeep: CancellationToken,
     certificate: Arc<CertResolver>,
@@ -62,6 +64,10 @@ impl Running {
             stop_listening.clone(),
         );
         let listener = tokio::spawn(serving);
+        let stop_challenges = CancellationToken::new();
+        let challenges = services
+            .acme()
+            .map(|acme| tokio::spawn(look_at_challenges(acme, stop_challenges.clone())));
         tokio::spawn(
             stop_upkeep
                 .clone()
@@ -93,6 +99,8 @@ impl Running {
             services,
             loops,
             listener,
+            challenges,
+            stop_challenges,
             stop_listening,
             stop_upkeep,
             certificate,
@@ -115,7 +123,8 @@ impl Running {
         }
     }
 
-    /// Ends the server, in this order: readiness says no, the loops take no more ticks and end what they run, the listener closes
+    /// Ends the server, in this order: readiness says no, the loops take no more ticks and end what they run, ACME challenges under way are looked at to
+    /// their end, the listener closes
     /// and answers what is in flight, the audit trail and heartbeats are written, jobs still held are given back, what was written
     /// is sealed, the database is closed. All of it
     /// within the configured budget; true when nothing had to be cut.
@@ -123,10 +132,22 @@ impl Running {
         self.health.set_draining();
         tracing::info!(budget_s = self.budget.as_secs(), "shutting down");
         let end = Instant::now() + self.budget;
+        let challenges_end = Instant::now() + self.budget.mul_f64(wiring::CHALLENGES_END);
         let loops_ended = self
             .loops
             .drain(self.budget.mul_f64(wiring::LOOPS_SHARE))
             .await;
+        // Before the listener, so that clients are still told what came of their challenges; whatever is not looked at by then is
+        // taken up by another replica, or after the next start.
+        self.stop_challenges.cancel();
+        let looked = match self.challenges {
+            Some(mut challenges) => {
+                let ended = timeout_at(challenges_end, &mut challenges).await;
+                challenges.abort();
+                matches!(ended, Ok(Ok(())))
+            }
+            None => true,
+        };
         self.stop_listening.cancel();
         let mut listener = self.listener;
         let answered = match timeout_at(end, &mut listener).await {
@@ -140,7 +161,7 @@ impl Running {
         self.stop_upkeep.cancel();
         let tidied = timeout_at(end, tidy_up(&self.services)).await.is_ok();
         self.services.db().close();
-        let clean = loops_ended && answered && tidied;
+        let clean = loops_ended && looked && answered && tidied;
         tracing::info!(clean, "shut down");
         clean
     }
@@ -193,6 +214,14 @@ async fn hear_recalls(services: Services) {
         }
         sleep(LISTEN_AGAIN).await;
     }
+}
+
+/// Takes up what an earlier process left, and looks at challenges until it is told to stop.
+async fn look_at_challenges(acme: Acme, stop: CancellationToken) {
+    if let Err(error) = acme.recover_challenges().await {
+        tracing::warn!(error = %ErrorChain(&error), "challenges of an earlier process wait for the next sweep");
+    }
+    acme.run_challenges(&stop).await;
 }
 
 async fn keep_certificate(identity: Identity, certificate: Arc<CertResolver>) {

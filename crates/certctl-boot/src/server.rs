@@ -62,6 +62,8 @@ pub struct Welcome {
     pub root: Option<PathBuf>,
     /// The first administrator's key, on the first start of a database only.
     pub first_key: Option<Secret>,
+    /// The ACME directory, when there is one that names no profile or a way to find one.
+    pub acme: Option<String>,
     /// Where the token is that agents register with, when the server made it.
     pub bootstrap_token: Option<PathBuf>,
 }
@@ -95,13 +97,17 @@ impl Server {
                 .as_deref()
                 .map(|folder| Arc::new(KeyFolder::new(folder)) as Arc<dyn ResponderKeyFiles>),
             vault: Arc::new(FileVault::new(&data_dir)),
-            acme: AcmePorts::default(),
+            acme: wiring::acme::ports(&settings),
             config: wiring::service(&settings, &instance, token),
         });
         services
             .configure_local_issuer(&wiring::local_ca(&settings))
             .await?;
         services.grant_configured_keys().await?;
+        if settings.acme.enabled && settings.acme.by_default {
+            services.make_acme_rows().await?;
+        }
+        warn_of_acme(&services).await?;
         let grants = services.look_for_demo_grants().await?;
         if grants > 0 && settings.auth.demo_residual_strict {
             return Err(Error::DemoGrants { grants });
@@ -130,9 +136,10 @@ impl Server {
             clock,
         }));
         let welcome = Welcome {
-            url,
             root: identity.root(),
             first_key,
+            acme: wiring::acme::directory(&settings, &services, &url),
+            url,
             bootstrap_token: token_path,
         };
         Ok(Self {
@@ -184,11 +191,31 @@ impl fmt::Display for Welcome {
         if let Some(key) = &self.first_key {
             write!(f, "\nadmin API key, shown this once: {}", key.expose())?;
         }
+        if let Some(directory) = &self.acme {
+            write!(f, "\nACME directory: {directory}")?;
+        }
         if let Some(token) = &self.bootstrap_token {
             write!(f, "\nagents register with the token in {}", token.display())?;
         }
         write!(f, "\nAPI: {}/api/v1/openapi.json", self.url)
     }
+}
+
+/// Says what an operator should know of the ACME server before its clients find out.
+async fn warn_of_acme(services: &Services) -> Result<(), Error> {
+    let Some(acme) = services.acme() else {
+        return Ok(());
+    };
+    for shortcoming in acme.shortcomings().await? {
+        tracing::warn!("{shortcoming}");
+    }
+    for profile in acme.trusting_profiles().await? {
+        tracing::warn!(
+            profile.id = %profile,
+            "whoever reaches the ACME server gets certificates under this profile without proving anything; bound that with CERTCTL_ACME_SERVER_ALLOWED_CIDRS or set its acme_auth_mode to challenge"
+        );
+    }
+    Ok(())
 }
 
 /// Where CAs are kept, with what is there already in order: on PostgreSQL in the database, so that replicas share them, but

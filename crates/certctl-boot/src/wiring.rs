@@ -1,5 +1,7 @@
 //! Settings of each crate from the settings of the program.
 
+pub(crate) mod acme;
+
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use certctl_domain::secret::Secret;
@@ -22,6 +24,8 @@ use certctl_settings::{
 /// last.
 pub(crate) const LOOPS_SHARE: f64 = 0.55;
 const REQUESTS_SHARE: f64 = 0.35;
+/// Until which share of the time ACME challenges are waited for, after the loops.
+pub(crate) const CHALLENGES_END: f64 = 0.6;
 
 /// How long a request waits for a connection to the database.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -111,7 +115,7 @@ pub(crate) fn service(
             lease_ttl: settings.scheduler.lease_ttl,
             ..AuditConfig::default()
         },
-        acme: None,
+        acme: acme::service(settings),
     }
 }
 
@@ -160,6 +164,7 @@ pub(crate) fn intervals(settings: &Settings) -> Intervals {
         short_lived_expiry: settings.scheduler.short_lived_expiry_check,
         rate_limit_gc: settings.rate_limit.janitor_interval,
         audit_chain_verify: settings.scheduler.audit_chain_verify,
+        acme_gc: settings.acme.gc_interval,
     }
 }
 
@@ -185,15 +190,21 @@ pub(crate) fn http(settings: &Settings) -> HttpSettings {
             .server
             .trusted_proxies
             .iter()
-            .filter_map(|network| network.to_string().parse::<Network>().ok())
+            .filter_map(same)
             .collect(),
         rate_limits: limits.enabled.then(|| RateLimits {
             client: rate(limits.per_address),
             user: rate(limits.per_user),
             idle_ttl: limits.bucket_ttl,
         }),
+        acme: acme::http(settings),
         ..HttpSettings::default()
     }
+}
+
+/// The same network as the type that everything but settings shares; what settings read can be read again.
+fn same(network: &certctl_settings::Network) -> Option<Network> {
+    network.to_string().parse().ok()
 }
 
 pub(crate) fn serve_limits(settings: &Settings) -> ServeLimits {

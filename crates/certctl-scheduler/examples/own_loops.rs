@@ -70,5 +70,6 @@ fn intervals() -> Intervals {
         short_lived_expiry: Duration::from_secs(30),
         approval_expiry: MINUTE,
         audit_chain_verify: 360 * MINUTE,
+        acme_gc: Some(MINUTE),
     }
 }

@@ -31,6 +31,8 @@ pub struct Intervals {
     pub rate_limit_gc: Duration,
     /// The verification of the audit trail.
     pub audit_chain_verify: Duration,
+    /// The sweeps of the ACME server; none for never.
+    pub acme_gc: Option<Duration>,
 }
 
 /// How often gathered heartbeats are written: each flush is one commit, so this is what 2,000 agents a second cost.
@@ -202,10 +204,37 @@ pub fn table(services: &Services, intervals: Intervals) -> Vec<Loop> {
         },
     ];
     loops.extend(audit_trail(services, intervals));
+    if let (Some(_), Some(interval)) = (services.acme(), intervals.acme_gc) {
+        loops.push(acme_gc(services, interval));
+    }
     if services.shares_limits() {
         loops.extend(shared_limits(services, intervals));
     }
     loops
+}
+
+/// What ends and removes what the ACME server keeps.
+fn acme_gc(services: &Services, interval: Duration) -> Loop {
+    simple(
+        "acmeGC",
+        interval,
+        MINUTE,
+        services,
+        |services| async move {
+            let Some(acme) = services.acme() else {
+                return Ok(None);
+            };
+            let swept = acme.gc().await?;
+            let ended = swept.authorizations + swept.orders + swept.reconciled + swept.challenges;
+            let removed = swept.nonces + swept.deleted + swept.names;
+            Ok((ended + removed > 0).then(|| {
+            format!(
+                "ACME: {} authorisations expired, {} orders ended, {} made good, {} challenges taken up, {removed} rows removed",
+                swept.authorizations, swept.orders, swept.reconciled, swept.challenges
+            )
+        }))
+        },
+    )
 }
 
 /// What keeps limits that replicas share.

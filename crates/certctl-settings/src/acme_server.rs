@@ -309,7 +309,7 @@ impl AcmeLimits {
 }
 
 /// The id of something that is stored.
-struct IdForm<T>(fn(&str) -> Option<T>);
+pub(crate) struct IdForm<T>(fn(&str) -> Option<T>);
 
 impl<T> std::fmt::Debug for IdForm<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -331,7 +331,7 @@ impl<T> Form for IdForm<T> {
 
 /// A comma separated list of ids of profiles.
 #[derive(Debug)]
-struct ProfileIds;
+pub(crate) struct ProfileIds;
 
 impl Form for ProfileIds {
     type Value = Vec<ProfileId>;
@@ -355,7 +355,7 @@ impl Form for ProfileIds {
 
 /// An IP address with a port. No name: the resolver that is to be asked cannot be asked where it is.
 #[derive(Debug)]
-struct SocketAddress;
+pub(crate) struct SocketAddress;
 
 impl Form for SocketAddress {
     type Value = SocketAddr;
@@ -375,7 +375,7 @@ impl Form for SocketAddress {
 
 /// A page of the web, for people.
 #[derive(Debug)]
-struct WebUrl;
+pub(crate) struct WebUrl;
 
 impl Form for WebUrl {
     type Value = String;

@@ -58,6 +58,7 @@ async fn an_empty_environment_is_enough() {
         welcome.url.as_str(),
         "root to trust",
         first.expose(),
+        &format!("ACME directory: {}/acme/directory", welcome.url),
         "agent-bootstrap-token",
     ] {
         assert!(text.contains(word), "{text}");

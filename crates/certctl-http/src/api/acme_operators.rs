@@ -168,7 +168,9 @@ impl From<Account> for AccountView {
             id: account.id.to_string(),
             status: account.status.as_str(),
             profile_id: account.profile_id.into_string(),
-            owner_id: account.owner_id.map(certctl_domain::id::OwnerId::into_string),
+            owner_id: account
+                .owner_id
+                .map(certctl_domain::id::OwnerId::into_string),
             contact: account.contact,
             jwk_thumbprint: account.thumbprint,
             terms_of_service_agreed: account.terms_agreed,

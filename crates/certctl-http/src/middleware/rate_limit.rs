@@ -16,7 +16,11 @@ use certctl_telemetry::metrics_names::RATE_LIMIT_TOTAL;
 use metrics::counter;
 
 use super::{Shared, context::Context};
-use crate::{problem::ApiError, routes::RateClass, settings::{HttpSettings, Rate, RateLimits}};
+use crate::{
+    problem::ApiError,
+    routes::RateClass,
+    settings::{HttpSettings, Rate, RateLimits},
+};
 
 /// Most keys of one set of buckets (operations §4).
 const MAX_KEYS: usize = 100_000;

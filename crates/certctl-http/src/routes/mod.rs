@@ -12,8 +12,8 @@ use certctl_domain::access::Permission;
 use http::{Method, StatusCode};
 use schemars::{Schema, SchemaGenerator};
 
-pub use builder::RouteBuilder;
 pub(crate) use builder::NeedsHandler;
+pub use builder::RouteBuilder;
 pub(crate) use table::{PathEntry, Table};
 
 use crate::{api, state::AppState};

@@ -6,6 +6,7 @@
 )]
 
 mod access;
+mod acme;
 mod agent_groups;
 mod agents;
 mod answers;

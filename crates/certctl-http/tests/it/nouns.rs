@@ -7,6 +7,7 @@ use certctl_domain::secret::Secret;
 use certctl_http::{App, AppState, BuildInfo, Capabilities, HttpSettings};
 use certctl_service::{
     Services,
+    acme::AcmeConfig,
     config::{ConfiguredKey, ServiceConfig},
 };
 use certctl_telemetry::Health;
@@ -40,6 +41,19 @@ impl NounApi {
 
     /// Configured in another way.
     pub(crate) async fn with(db: TestDb, change: impl FnOnce(&mut ServiceConfig)) -> Self {
+        let settings = HttpSettings {
+            rate_limits: None,
+            ..HttpSettings::default()
+        };
+        Self::with_settings(db, settings, change).await
+    }
+
+    /// Configured and served in another way.
+    pub(crate) async fn with_settings(
+        db: TestDb,
+        settings: HttpSettings,
+        change: impl FnOnce(&mut ServiceConfig),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config();
         config.api_keys.push(ConfiguredKey {
@@ -47,16 +61,14 @@ impl NounApi {
             key: Secret::new(VIEWER_KEY),
             admin: false,
         });
+        config.acme = Some(AcmeConfig::default());
         change(&mut config);
         let services = services(db.db(), db.clock(), folder.path(), config);
         services.grant_configured_keys().await.unwrap();
         let health = Health::new();
         health.set_ready();
         let state = AppState::new(Capabilities {
-            settings: HttpSettings {
-                rate_limits: None,
-                ..HttpSettings::default()
-            },
+            settings,
             authenticator: Arc::new(services.clone()),
             readiness: Arc::new(services.clone()),
             services: services.clone(),

@@ -12,6 +12,7 @@ mod config;
 mod desk;
 mod dispatch;
 mod finalize;
+mod first_rows;
 mod gc;
 mod known;
 mod limits;
@@ -40,9 +41,12 @@ pub use self::{
         RenewalInfoAnswer, SignedRequest,
     },
     config::{AcmeConfig, AcmePorts},
+    first_rows::{FIRST_OWNER, FIRST_PROFILE, FIRST_TEAM},
     gc::GcSummary,
     operators::NewEabKey,
 };
+pub use certctl_repository::acme::failing_names::PausedName;
+
 use crate::{Services, limits::Limits};
 
 /// The ACME server; cheap to clone.
