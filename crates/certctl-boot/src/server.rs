@@ -21,7 +21,6 @@ use certctl_pki::seal::Sealer;
 use certctl_repository::{Backend, Db, migrations};
 use certctl_service::{
     Services,
-    acme::AcmePorts,
     config::Dependencies,
     encryption::{self, Step},
     seeds,

@@ -59,7 +59,7 @@ db_tests! {
         let made = client.register(&json!({})).await;
         let id = made.header("location").unwrap().rsplit('/').next().unwrap().to_owned();
         let paused = "INSERT INTO acme_failing_names (account_id, identifier_type, identifier_value, failures, last_failed_at, paused_at) \
-             SELECT id_of, 'dns', 'www.example.test', 15, made, made FROM (SELECT account_id AS id_of, created_at AS made FROM acme_accounts) a";
+             SELECT id_of, 'dns', 'www.example.test', 15, made, made FROM (SELECT id AS id_of, created_at AS made FROM acme_accounts) a";
         api.db.execute(paused).await.unwrap();
         let listed = api.get("/api/v1/acme/paused-names").await.json();
         assert_eq!((&listed["total"], &listed["data"][0]["value"]), (&json!(1), &json!("www.example.test")));
