@@ -286,27 +286,30 @@ pub async fn by_fingerprint(
     rows.into_iter().next().map(TryInto::try_into).transpose()
 }
 
-/// A certificate to be downloaded: whose order it is of, and its chain.
+/// A certificate to be downloaded: whose order it is of, who signed it, and its chain.
 ///
 /// # Errors
 /// What the database says.
 pub async fn download(
     conn: &mut Conn,
     id: &CertificateId,
-) -> Result<Option<(AcmeAccountId, String)>, Error> {
+) -> Result<Option<(AcmeAccountId, IssuerId, String)>, Error> {
     use diesel::{
         ExpressionMethods as _, JoinOnDsl as _, NullableExpressionMethods as _,
         OptionalExtension as _, QueryDsl as _,
     };
 
     use crate::schema::{acme_orders as o, certificate_versions as v};
-    let row: Option<(String, String)> = on_conn!(conn, c => RunQueryDsl::first(o::table
+    let row: Option<(String, String, String)> = on_conn!(conn, c => RunQueryDsl::first(o::table
         .inner_join(v::table.on(v::certificate_id.nullable().eq(o::certificate_id)))
         .filter(o::certificate_id.eq(Some(id.as_str())))
         .filter(o::status.eq("valid"))
         .order((v::created_at.desc(), v::id.desc()))
-        .select((o::account_id, v::pem_chain)), c)
+        .select((o::account_id, o::issuer_id, v::pem_chain)), c)
         .await
         .optional())?;
-    Ok(row.map(|(account, chain)| (AcmeAccountId::from_stored(account), chain)))
+    Ok(row.map(|(account, issuer, chain)| {
+        let account = AcmeAccountId::from_stored(account);
+        (account, IssuerId::from_stored(issuer), chain)
+    }))
 }

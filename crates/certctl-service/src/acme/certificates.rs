@@ -8,7 +8,7 @@ use certctl_acme::{
 };
 use certctl_domain::{
     acme::{Problem, ProblemType},
-    id::{CertificateId, ProfileId},
+    id::{CertificateId, IssuerId, ProfileId},
 };
 use certctl_pki::cert::ParsedCertificate;
 use certctl_repository::acme::issuing::{self, IssuedVersion};
@@ -17,6 +17,9 @@ use super::{
     Acme, Download, Refusal, RenewalInfoAnswer, SignedRequest, metrics,
     signed::{Opened, absent, foreign},
 };
+
+/// What a certificate begins with (RFC 7468 §5).
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 
 impl Acme {
     /// The certificate of an order of the account, with its chain.
@@ -46,15 +49,32 @@ impl Acme {
         self.touch(opened, &signer).await?;
         let id = CertificateId::parse(id).map_err(|_| absent("certificate"))?;
         let found = issuing::download(&mut self.services.read().await?, &id).await?;
-        let (account, chain_pem) = found.ok_or_else(|| absent("certificate"))?;
+        let (account, issuer, chain) = found.ok_or_else(|| absent("certificate"))?;
         if account != *signer.id() {
             return Err(foreign());
         }
         Ok(Download {
             id,
-            chain_pem,
+            chain_pem: self.with_issuer(chain, &issuer).await,
             alternates: 0,
         })
+    }
+
+    /// A chain of the leaf alone, which is what a root that signs leaves itself makes, with that root after it. RFC 8555 §9.1 lets
+    /// the root be left out, but there are clients that read a chain of one certificate as none.
+    async fn with_issuer(&self, chain: String, issuer: &IssuerId) -> String {
+        if chain.matches(BEGIN).count() != 1 {
+            return chain;
+        }
+        let root = match self.services.connected_issuer(issuer).await {
+            Ok(connected) => connected.issuer.ca_pem().await,
+            Err(_) => return chain,
+        };
+        // The leaf is good without it.
+        root.map_or_else(
+            |_| chain.clone(),
+            |root| [chain.trim_end(), "\n", &root].concat(),
+        )
     }
 
     /// When a certificate should be renewed; anybody may ask. What is no identifier is refused without asking the database.

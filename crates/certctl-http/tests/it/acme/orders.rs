@@ -96,6 +96,8 @@ async fn whole_order(client: &mut Client<'_>) {
     );
     let text = String::from_utf8(chain.body.to_vec()).unwrap();
     let leaf = certctl_testkit::pki::cert::ParsedCertificate::from_pem(&text).unwrap();
+    // Clients that want to know who signed are told, although the root does itself.
+    assert_eq!(text.matches("-----BEGIN CERTIFICATE-----").count(), 2);
     let orders = client
         .ask(&client.suffix(&format!("{account}/orders")), "")
         .await;
