@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::acme_conformance::AcmeConformance;
 use crate::demo::Demo;
 use crate::generated::{OpenApi, SettingsDoc};
 use crate::pkilint::Pkilint;
@@ -43,6 +44,7 @@ impl Ci {
                     Demo::to_the_end(database).run()
                 })?;
             }
+            step("ACME clients", || AcmeConformance::everything().run())?;
             step("schemathesis, in short", || Schemathesis::short().run())?;
             step("pkilint", || Pkilint::short().run())?;
             step("status drill", || StatusDrill::everywhere().run())

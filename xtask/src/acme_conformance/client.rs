@@ -107,10 +107,6 @@ impl Workshop {
         Ok(Self { folder })
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.folder
-    }
-
     /// What belongs to one directory.
     pub(super) fn of(&self, ca: &Ca) -> PathBuf {
         self.folder.join(ca.label)
