@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 
 mod authority;
+mod background;
 mod build_info;
 mod ca_keys;
+mod embedded;
 mod error;
 mod identity;
 mod running;
@@ -11,6 +13,7 @@ mod telemetry;
 mod vault;
 mod wiring;
 
+pub use embedded::Embedded;
 pub use error::Error;
 pub use running::Running;
 pub use server::{Server, Welcome, migrate, reencrypt};
@@ -21,3 +24,6 @@ pub use certctl_service::encryption::Step;
 
 /// What tells the time, for programs that read settings before there is a server.
 pub use certctl_domain::time::{Clock, SystemClock};
+
+/// What programs that serve the routes themselves name.
+pub use certctl_http::{App, Peer};

@@ -4,23 +4,26 @@ use std::{sync::Arc, time::Duration};
 
 use certctl_http::tls::{self, CertResolver, Drained};
 use certctl_pki::cert::ParsedCertificate;
-use certctl_service::{Services, acme::Acme};
+use certctl_service::Services;
 use certctl_telemetry::{ErrorChain, Health, metrics_names};
 use tokio::{
     task::JoinHandle,
-    time::{Instant, interval, sleep, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Server, identity::Identity, wiring};
+use crate::{
+    Server,
+    background::{Background, tidy_up},
+    identity::Identity,
+    wiring,
+};
 
 /// A running server.
 pub struct Running {
     services: Services,
-    loops: certctl_scheduler::Running,
+    background: Background,
     listener: JoinHandle<Drained>,
-    challenges: Option<JoinHandle<()>>,
-    stop_challenges: CancellationToken,
     stop_listening: CancellationToken,
     stop_upkeep: CancellationToken,
     certificate: Arc<CertResolver>,
@@ -31,10 +34,6 @@ pub struct Running {
 
 /// How often the server looks after its own certificate.
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(6 * 3600);
-/// How often histogram samples are folded, so that they do not pile up while nobody scrapes.
-const METRICS_UPKEEP: Duration = Duration::from_secs(5);
-/// How long the listener for other replicas waits before it connects again.
-const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 
 impl Running {
     pub(crate) fn start(server: Server) -> Self {
@@ -49,13 +48,8 @@ impl Running {
             metrics,
             ..
         } = server;
-        let (stop_loops, stop_listening, stop_upkeep) = (
-            CancellationToken::new(),
-            CancellationToken::new(),
-            CancellationToken::new(),
-        );
-        let table = certctl_scheduler::table(&services, wiring::intervals(&settings));
-        let loops = certctl_scheduler::spawn(table, services.clock(), &stop_loops);
+        let background = Background::start(&settings, &services, metrics);
+        let (stop_listening, stop_upkeep) = (CancellationToken::new(), CancellationToken::new());
         let serving = tls::serve(
             listener,
             app,
@@ -64,27 +58,6 @@ impl Running {
             stop_listening.clone(),
         );
         let listener = tokio::spawn(serving);
-        let stop_challenges = CancellationToken::new();
-        let challenges = services
-            .acme()
-            .map(|acme| tokio::spawn(look_at_challenges(acme, stop_challenges.clone())));
-        tokio::spawn(
-            stop_upkeep
-                .clone()
-                .run_until_cancelled_owned(hear_other_replicas(services.clone())),
-        );
-        tokio::spawn(
-            stop_upkeep
-                .clone()
-                .run_until_cancelled_owned(hear_recalls(services.clone())),
-        );
-        tokio::spawn(stop_upkeep.clone().run_until_cancelled_owned(async move {
-            let mut tick = interval(METRICS_UPKEEP);
-            loop {
-                tick.tick().await;
-                metrics.run_upkeep();
-            }
-        }));
         tokio::spawn(
             stop_upkeep
                 .clone()
@@ -97,10 +70,8 @@ impl Running {
         health.set_ready();
         Self {
             services,
-            loops,
+            background,
             listener,
-            challenges,
-            stop_challenges,
             stop_listening,
             stop_upkeep,
             certificate,
@@ -123,31 +94,16 @@ impl Running {
         }
     }
 
-    /// Ends the server, in this order: readiness says no, the loops take no more ticks and end what they run, ACME challenges under way are looked at to
-    /// their end, the listener closes
-    /// and answers what is in flight, the audit trail and heartbeats are written, jobs still held are given back, what was written
-    /// is sealed, the database is closed. All of it
-    /// within the configured budget; true when nothing had to be cut.
-    pub async fn drain(self) -> bool {
+    /// Ends the server, in this order: readiness says no, the loops take no more ticks and end what they run, ACME challenges under
+    /// way are looked at to their end, the listener closes and answers what is in flight, the audit trail and heartbeats are
+    /// written, jobs still held are given back, what was written is sealed, the database is closed. All of it within the configured
+    /// budget; true when nothing had to be cut.
+    pub async fn drain(mut self) -> bool {
         self.health.set_draining();
         tracing::info!(budget_s = self.budget.as_secs(), "shutting down");
         let end = Instant::now() + self.budget;
-        let challenges_end = Instant::now() + self.budget.mul_f64(wiring::CHALLENGES_END);
-        let loops_ended = self
-            .loops
-            .drain(self.budget.mul_f64(wiring::LOOPS_SHARE))
-            .await;
-        // Before the listener, so that clients are still told what came of their challenges; whatever is not looked at by then is
-        // taken up by another replica, or after the next start.
-        self.stop_challenges.cancel();
-        let looked = match self.challenges {
-            Some(mut challenges) => {
-                let ended = timeout_at(challenges_end, &mut challenges).await;
-                challenges.abort();
-                matches!(ended, Ok(Ok(())))
-            }
-            None => true,
-        };
+        // Before the listener, so that clients are still told what came of their challenges.
+        let ended = self.background.drain(self.budget).await;
         self.stop_listening.cancel();
         let mut listener = self.listener;
         let answered = match timeout_at(end, &mut listener).await {
@@ -159,69 +115,13 @@ impl Running {
             }
         };
         self.stop_upkeep.cancel();
+        self.background.end();
         let tidied = timeout_at(end, tidy_up(&self.services)).await.is_ok();
         self.services.db().close();
-        let clean = loops_ended && looked && answered && tidied;
+        let clean = ended && answered && tidied;
         tracing::info!(clean, "shut down");
         clean
     }
-}
-
-/// What is written last: calls of the API that wait, which is why it comes after the last answer; heartbeats; the jobs that are
-/// still held; and the seal over all that.
-async fn tidy_up(services: &Services) {
-    if let Err(error) = services.flush_api_trail().await {
-        tracing::error!(error = %ErrorChain(&error), "the last calls of the API could not be written to the audit trail");
-    }
-    if let Err(error) = services.flush_heartbeats().await {
-        tracing::warn!(error = %ErrorChain(&error), "the last heartbeats could not be written");
-    }
-    services.give_back_permits().await;
-    if let Err(error) = services.flush_key_uses().await {
-        tracing::warn!(error = %ErrorChain(&error), "the last uses of API keys could not be written");
-    }
-    match services.release_jobs().await {
-        Ok(0) => {}
-        Ok(jobs) => tracing::warn!(jobs, "jobs that did not end in time were given back"),
-        Err(error) => {
-            tracing::warn!(error = %ErrorChain(&error), "jobs could not be given back; their leases will run out");
-        }
-    }
-    let sealed = async {
-        services.seal_audit_log().await?;
-        services.stop_sealing().await
-    };
-    if let Err(error) = sealed.await {
-        tracing::warn!(error = %ErrorChain(&error), "the end of the audit trail is not sealed; the next start does it");
-    }
-}
-
-/// Hears what other replicas say of jobs, keys and grants. What is missed while the connection is down, the polls find.
-async fn hear_other_replicas(services: Services) {
-    loop {
-        if let Err(error) = services.hear_wakes().await {
-            tracing::warn!(error = %ErrorChain(&error), "other replicas cannot be heard; jobs wait for the next poll");
-        }
-        sleep(LISTEN_AGAIN).await;
-    }
-}
-
-/// Gives back permits of shared limits that other replicas ask for.
-async fn hear_recalls(services: Services) {
-    loop {
-        if let Err(error) = services.hear_recalls().await {
-            tracing::warn!(error = %ErrorChain(&error), "other replicas cannot be heard; permits of limits go back when their lease ends");
-        }
-        sleep(LISTEN_AGAIN).await;
-    }
-}
-
-/// Takes up what an earlier process left, and looks at challenges until it is told to stop.
-async fn look_at_challenges(acme: Acme, stop: CancellationToken) {
-    if let Err(error) = acme.recover_challenges().await {
-        tracing::warn!(error = %ErrorChain(&error), "challenges of an earlier process wait for the next sweep");
-    }
-    acme.run_challenges(&stop).await;
 }
 
 async fn keep_certificate(identity: Identity, certificate: Arc<CertResolver>) {

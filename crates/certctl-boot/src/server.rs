@@ -67,12 +67,21 @@ pub struct Welcome {
     pub bootstrap_token: Option<PathBuf>,
 }
 
-impl Server {
-    /// Brings the database up to date and puts everything together. The socket is bound, so that a port in use is told now.
-    ///
-    /// # Errors
-    /// [`Error`], each variant something the one who starts the server can act on.
-    pub async fn build(settings: Settings, metrics: MetricsHandle) -> Result<Self, Error> {
+/// Everything of a server but its listener: migrated and wired, with nothing running yet.
+pub(crate) struct Assembled {
+    pub(crate) settings: Settings,
+    pub(crate) services: Services,
+    pub(crate) state: AppState,
+    pub(crate) health: Health,
+    pub(crate) metrics: MetricsHandle,
+    factory: Arc<Factory>,
+    clock: Arc<dyn Clock>,
+    bootstrap_token: Option<PathBuf>,
+}
+
+impl Assembled {
+    /// Brings the database up to date and puts everything together.
+    pub(crate) async fn new(settings: Settings, metrics: MetricsHandle) -> Result<Self, Error> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let data_dir = settings.server.data_dir.clone();
         make_private_folder(&data_dir)?;
@@ -84,7 +93,7 @@ impl Server {
         encryption::check(&db, sealer.as_ref(), clock.now()).await?;
         let store = ca_store(&db, &data_dir, sealer.as_ref(), &clock).await?;
         let factory = Arc::new(Factory::new(store, sealer.clone(), Arc::clone(&clock)));
-        let (token, token_path) = bootstrap_token(&settings).await?;
+        let (token, bootstrap_token) = bootstrap_token(&settings).await?;
         let services = Services::new(Dependencies {
             db,
             clock: Arc::clone(&clock),
@@ -99,31 +108,9 @@ impl Server {
             acme: wiring::acme::ports(&settings),
             config: wiring::service(&settings, &instance, token),
         });
-        services
-            .configure_local_issuer(&wiring::local_ca(&settings))
-            .await?;
-        services.grant_configured_keys().await?;
-        if settings.acme.enabled && settings.acme.by_default {
-            services.make_acme_rows().await?;
-        }
-        warn_of_acme(&services).await?;
-        let grants = services.look_for_demo_grants().await?;
-        if grants > 0 && settings.auth.demo_residual_strict {
-            return Err(Error::DemoGrants { grants });
-        }
-        if settings.jobs.approval_bypass {
-            tracing::warn!(
-                "CERTCTL_APPROVAL_BYPASS is set: what needs a second person is approved at once"
-            );
-        }
-        let identity = identity(&settings, factory, &clock);
-        let (chain, key) = identity.load().await?;
-        let certificate = CertResolver::new(&chain, &key)?;
-        let (listener, url) = bind(&settings).await?;
-        // The last thing that can fail: a key that was made and then not shown would be lost for good.
-        let first_key = services.make_first_key().await?;
+        first_steps(&settings, &services).await?;
         let health = Health::new();
-        let app = App::new(AppState::new(Capabilities {
+        let state = AppState::new(Capabilities {
             settings: wiring::http(&settings),
             services: services.clone(),
             authenticator: Arc::new(services.clone()),
@@ -132,19 +119,76 @@ impl Server {
             metrics: metrics.clone(),
             info: build_info(),
             started_at: clock.now(),
+            clock: Arc::clone(&clock),
+        });
+        Ok(Self {
+            settings,
+            services,
+            state,
+            health,
+            metrics,
+            factory,
             clock,
-        }));
+            bootstrap_token,
+        })
+    }
+}
+
+/// What a database is given at each start, and what is said about it.
+async fn first_steps(settings: &Settings, services: &Services) -> Result<(), Error> {
+    services
+        .configure_local_issuer(&wiring::local_ca(settings))
+        .await?;
+    services.grant_configured_keys().await?;
+    let grants = services.look_for_demo_grants().await?;
+    if grants > 0 && settings.auth.demo_residual_strict {
+        return Err(Error::DemoGrants { grants });
+    }
+    if settings.acme.enabled && settings.acme.by_default {
+        services.make_acme_rows().await?;
+    }
+    warn_of_acme(services).await?;
+    if settings.jobs.approval_bypass {
+        tracing::warn!(
+            "CERTCTL_APPROVAL_BYPASS is set: what needs a second person is approved at once"
+        );
+    }
+    Ok(())
+}
+
+impl Server {
+    /// Brings the database up to date and puts everything together. The socket is bound, so that a port in use is told now.
+    ///
+    /// # Errors
+    /// [`Error`], each variant something the one who starts the server can act on.
+    pub async fn build(settings: Settings, metrics: MetricsHandle) -> Result<Self, Error> {
+        let Assembled {
+            settings,
+            services,
+            state,
+            health,
+            metrics,
+            factory,
+            clock,
+            bootstrap_token,
+        } = Assembled::new(settings, metrics).await?;
+        let identity = identity(&settings, factory, &clock);
+        let (chain, key) = identity.load().await?;
+        let certificate = CertResolver::new(&chain, &key)?;
+        let (listener, url) = bind(&settings).await?;
+        // The last thing that can fail: a key that was made and then not shown would be lost for good.
+        let first_key = services.make_first_key().await?;
         let welcome = Welcome {
             root: identity.root(),
             first_key,
             acme: wiring::acme::directory(&settings, &services, &url),
             url,
-            bootstrap_token: token_path,
+            bootstrap_token,
         };
         Ok(Self {
             settings,
             services,
-            app,
+            app: App::new(state),
             listener,
             certificate,
             identity,
