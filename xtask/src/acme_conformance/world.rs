@@ -96,7 +96,14 @@ impl World {
         self.server.set("CERTCTL_ACME_SERVER_EAB_REQUIRED", value);
         self.server.start()?;
         if !self.is_furnished {
-            furnish(&self.server.api()?)?;
+            let api = self.server.api()?;
+            furnish(&api)?;
+            // A profile that was just made is known within a second.
+            until("the directories", || {
+                let paths = ["".to_owned(), format!("profile/{PROVING}/")];
+                let is_there = |path: &String| api.bytes(&format!("/acme/{path}directory")).is_ok();
+                Ok(paths.iter().all(is_there).then_some(()))
+            })?;
             self.is_furnished = true;
         }
         Ok(())

@@ -17,7 +17,7 @@ use crate::stack::build::{Profile, Programs};
 use crate::stack::database::{Backend, Database};
 use crate::stack::home::{Home, append_to, bare};
 use crate::stack::server::Server;
-use crate::stack::wait::LIMIT;
+use crate::stack::wait::{LIMIT, until};
 use crate::stack::{openssl, random};
 use crate::step::step;
 
@@ -204,7 +204,10 @@ impl Ours {
         }
         let mut server = Server::new(&programs.server, home, "server", &database, &settings)?;
         server.start()?;
-        furnish(&server.api()?)?;
+        let api = server.api()?;
+        furnish(&api)?;
+        // A profile that was just made is known within a second.
+        until("the directory", || Ok(api.bytes("/acme/directory").ok()))?;
         if let Some(cluster) = database.cluster() {
             cluster.query(
                 "postgres",

@@ -3,7 +3,7 @@
 set -eu
 . "$(dirname "$0")/challenges.sh"
 
-case "$1 $WANTED" in
+case "$1 ${WANTED:-}" in
 # dehydrated has written the file, too; where, only a web server of this machine would care.
 "deploy_challenge http-01") put_file "$3" "$4" ;;
 "clean_challenge http-01") drop_file "$3" ;;
