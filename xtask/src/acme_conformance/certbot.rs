@@ -74,7 +74,9 @@ impl Client for Certbot {
         let mut command = self.command(ca, None, "register");
         command.args(["--agree-tos", "--email", "certbot@certbot.test"]);
         if let Some((kid, secret)) = &ca.binding {
-            command.args(["--eab-kid", kid, "--eab-hmac-key", secret]);
+            // With the sign of equality, because base64url may begin with a hyphen.
+            command.arg(format!("--eab-kid={kid}"));
+            command.arg(format!("--eab-hmac-key={secret}"));
         }
         self.workshop.run(command)
     }

@@ -36,7 +36,8 @@ impl Lego {
             .args(["--email", "lego@lego.test", "--key-type", "ec256", "--path"])
             .arg(self.workshop.of(ca));
         if let Some((kid, secret)) = &ca.binding {
-            command.args(["--eab", "--kid", kid, "--hmac", secret]);
+            command.arg("--eab").arg(format!("--kid={kid}"));
+            command.arg(format!("--hmac={secret}"));
         }
         match proof {
             // Not at 127.0.0.1, where pebble-challtestsrv has the port; names of lego lead to 127.0.0.2.
