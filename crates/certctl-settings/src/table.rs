@@ -1,7 +1,8 @@
 //! The table of settings: the rows of all concerns in one order.
 
 use crate::{
-    acme_server, agent, auth, database, encryption, feature, job, local_ca, log, rate_limit, scheduler, server,
+    acme_server, agent, auth, database, encryption, feature, job, local_ca, log, rate_limit,
+    scheduler, server,
     setting::{Entry, Group},
     status,
 };
