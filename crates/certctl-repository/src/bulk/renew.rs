@@ -121,7 +121,7 @@ async fn postgres(
 ) -> Result<Renewed, Error> {
     let sql = format!(
         "WITH matched AS MATERIALIZED (\
-            SELECT m.id, m.status, m.expires_at, m.renewal_policy_id, m.certificate_profile_id, m.common_name, m.sans, m.issuer_id \
+            SELECT m.id, m.status, m.expires_at, m.renewal_policy_id, m.certificate_profile_id, m.common_name, m.sans, m.issuer_id, m.source \
             FROM managed_certificates m WHERE {matches} ORDER BY m.id FOR NO KEY UPDATE), \
          picked AS MATERIALIZED (\
             SELECT x.*, p.max_retries, COALESCE(f.requires_approval, false) AS gated, row_number() OVER (ORDER BY x.id) AS n \
@@ -145,7 +145,7 @@ async fn postgres(
             (SELECT count(*) FROM asked) AS awaiting, listed.certificate_id, listed.job_id \
          FROM (SELECT 1) one LEFT JOIN listed ON true ORDER BY listed.certificate_id",
         matches = selection.condition(Backend::Postgres),
-        eligible = one_of(Backend::Postgres, "x.status", 8),
+        eligible = eligible(Backend::Postgres, "x"),
     );
     let rows: Vec<Row> = bind_selection!(sql, selection)
         .bind::<TextList, _>(states(renewal.eligible))
@@ -160,6 +160,12 @@ async fn postgres(
         .load(conn)
         .await?;
     Ok(rows.into())
+}
+
+/// Which matches are renewed. Those of ACME are not: only their clients have the keys.
+fn eligible(backend: Backend, row: &str) -> String {
+    let status = one_of(backend, &format!("{row}.status"), 8);
+    format!("({status} AND {row}.source <> 'ACME')")
 }
 
 const SQLITE_MAKE: &str = "INSERT INTO jobs (id, type, certificate_id, status, max_attempts, scheduled_at, created_at, status_changed_at) \
@@ -191,7 +197,7 @@ async fn sqlite(
     job: &str,
     approval: &str,
 ) -> Result<Renewed, Error> {
-    let eligible = one_of(Backend::Sqlite, "m.status", 8);
+    let eligible = eligible(Backend::Sqlite, "m");
     let matched = pick(
         conn,
         selection,

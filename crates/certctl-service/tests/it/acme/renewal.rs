@@ -5,7 +5,10 @@ use std::time::Duration;
 use certctl_acme::ari::CertId;
 use certctl_domain::time::Timestamp;
 use certctl_pki::cert::ParsedCertificate;
-use certctl_service::acme::{AcmeConfig, Download};
+use certctl_service::{
+    acme::{AcmeConfig, Download},
+    bulk::BulkCriteria,
+};
 use certctl_testkit::{TestDb, db_tests};
 use serde_json::json;
 
@@ -98,6 +101,9 @@ db_tests! {
         assert_eq!((scanned.enqueued, scanned.expiring), (0, 1));
         let renewed = server.world.services.renew_certificate(&server.world.admin, &download.id, true).await;
         assert_eq!(outcome(renewed), "bad request");
+        let of_the_team = BulkCriteria { team_id: Some(server.world.ids.team.to_string()), ..BulkCriteria::default() };
+        let done = server.world.services.bulk_renew(&server.world.admin, &of_the_team).await.unwrap();
+        assert_eq!((done.matched, done.changed), (2, 1), "the other one is no client's");
         assert_eq!(server.world.certificate(&download.id).await.status.as_str(), "Expiring");
     }
 
