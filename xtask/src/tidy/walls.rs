@@ -25,8 +25,14 @@ const WALLS: [Wall; 6] = [
     Wall {
         families: &["hyper", "axum", "tower"],
         // The testkit's benches ask the router without a socket, to measure it alone. The connectors' validator of challenges
-        // is a client on a socket that was checked, which no finished client takes.
-        only: &["certctl-http", "certctl-testkit", "certctl-connectors"],
+        // is a client on a socket that was checked, which no finished client takes. Boot's example serves the routes in a
+        // hyper service of its own.
+        only: &[
+            "certctl-http",
+            "certctl-testkit",
+            "certctl-connectors",
+            "certctl-boot",
+        ],
         in_tests: false,
     },
     Wall {
