@@ -37,13 +37,13 @@ impl World {
     pub(super) fn start(programs: &Programs, home: &Home, backend: Backend) -> Result<Self> {
         let database = Database::start(backend, home)?;
         let folder = home.private_folder("world")?;
-        let places = Places {
+        let mut places = Places {
             management: String::new(),
             http: free_port()?,
             tls: free_port()?,
             dns: free_port()?,
         };
-        let (places, resolver) = resolver(places, &folder)?;
+        let resolver = resolver(&mut places, &folder)?;
         let (key, encryption) = (random::secret()?, random::secret()?);
         let (dns, http, tls) = (
             format!("127.0.0.1:{}", places.dns),
@@ -206,12 +206,9 @@ fn furnish(api: &Api) -> Result<()> {
 }
 
 /// Starts pebble-challtestsrv; names of lego lead to another address, where lego itself answers.
-fn resolver(places: Places, folder: &std::path::Path) -> Result<(Places, Guarded)> {
+fn resolver(places: &mut Places, folder: &std::path::Path) -> Result<Guarded> {
     let management = free_port()?;
-    let places = Places {
-        management: format!("http://127.0.0.1:{management}"),
-        ..places
-    };
+    places.management = format!("http://127.0.0.1:{management}");
     let mut command = bare(
         &Program::Pebble
             .require()?
@@ -238,5 +235,5 @@ fn resolver(places: Places, folder: &std::path::Path) -> Result<(Places, Guarded
             "pebble-challtestsrv does not listen"
         );
     }
-    Ok((places, process))
+    Ok(process)
 }
