@@ -81,11 +81,13 @@ async fn check_three_processes(db: TestDb) {
             let output = child.wait_with_output().unwrap();
             let said = text(&output.stdout);
             assert!(output.status.success(), "{said}{}", text(&output.stderr));
-            let all = format!("done: {} applied now", versions(&db).len());
-            applied += said.matches(&all).count();
+            let (_, done) = said.split_once("done: ").unwrap();
+            let (count, _) = done.split_once(" applied now").unwrap();
+            applied += count.parse::<usize>().unwrap();
         }
-        // One of the three applies the files, in the first round.
-        assert_eq!(applied, usize::from(round == 0));
+        // Each file is applied once, in the first round; on SQLite, which is locked for each, the three may take turns.
+        let expected = if round == 0 { versions(&db).len() } else { 0 };
+        assert_eq!(applied, expected);
         assert_eq!(ledger(&db).await, versions(&db));
     }
 }
