@@ -71,6 +71,8 @@ impl Schemathesis {
             ("CERTCTL_CERT_EXPORT_RATE_LIMIT_PER_ACTOR_HR", "0"),
             // Rows to find, to change and to trip over.
             ("CERTCTL_DEMO_SEED", "true"),
+            // Its operators' routes answer 503 otherwise.
+            ("CERTCTL_ACME_SERVER_ENABLED", "true"),
         ];
         if backend == Backend::Sqlite {
             settings.push(("CERTCTL_CONFIG_ENCRYPTION_KEY", encryption.as_str()));
