@@ -4,7 +4,7 @@
 //! certificates at a time as there are. What violates one is put on record and hinders nothing (model §3.4). The same violation
 //! is on record once while it stands, and stays there with its end when it stands no more. Whoever owns the certificate is told.
 //!
-//! A rule that changes is asked of all certificates there are, page by page behind the answer ([`review`]).
+//! A rule that changes is asked of all certificates there are, page by page behind the answer (`policies::review`).
 
 mod review;
 
