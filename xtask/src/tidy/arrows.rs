@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::packages::{Dependency, Kind, Package};
 
 /// For every crate, those it may name. A crate without a row may not exist.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("certctl-domain", &[]),
     ("certctl-procs", &[]),
     ("certctl-tls", &[]),
@@ -76,11 +76,14 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "certctl-telemetry",
         ],
     ),
+    // Stands for somebody else's device, so it knows nothing of ours but types, and how to read a certificate.
+    ("certctl-f5-mock", &["certctl-domain", "certctl-pki"]),
     (
         TESTKIT,
         &[
             "certctl-domain",
             "certctl-procs",
+            "certctl-f5-mock",
             "certctl-pki",
             "certctl-repository",
             "certctl-acme",

@@ -32,6 +32,8 @@ const WALLS: [Wall; 6] = [
             "certctl-testkit",
             "certctl-connectors",
             "certctl-boot",
+            // Serves in place of somebody else's device.
+            "certctl-f5-mock",
         ],
         in_tests: false,
     },
