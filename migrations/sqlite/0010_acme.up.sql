@@ -43,13 +43,16 @@ CREATE TABLE IF NOT EXISTS acme_orders (
     job_id TEXT,
     replaces TEXT,
     created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL
+    updated_at INTEGER NOT NULL,
+    kept_until INTEGER
 ) STRICT;
 CREATE INDEX IF NOT EXISTS acme_orders_account ON acme_orders (account_id, created_at DESC, id DESC);
 CREATE INDEX IF NOT EXISTS acme_orders_open ON acme_orders (account_id, expires_at) WHERE status IN ('pending', 'ready', 'processing');
 CREATE INDEX IF NOT EXISTS acme_orders_expiring ON acme_orders (expires_at) WHERE status IN ('pending', 'ready');
 CREATE INDEX IF NOT EXISTS acme_orders_processing ON acme_orders (updated_at) WHERE status = 'processing';
-CREATE INDEX IF NOT EXISTS acme_orders_ended ON acme_orders (updated_at) WHERE status IN ('valid', 'invalid');
+-- What ended long ago is looked at once; what is kept then, because its certificate lives, is found by the time it is kept until.
+CREATE INDEX IF NOT EXISTS acme_orders_ended ON acme_orders (updated_at) WHERE status IN ('valid', 'invalid') AND kept_until IS NULL;
+CREATE INDEX IF NOT EXISTS acme_orders_kept ON acme_orders (kept_until) WHERE kept_until IS NOT NULL;
 CREATE INDEX IF NOT EXISTS acme_orders_certificate ON acme_orders (certificate_id) WHERE certificate_id IS NOT NULL;
 -- Of two orders that replace one certificate at the same moment, one is made (RFC 9773 §5).
 CREATE UNIQUE INDEX IF NOT EXISTS acme_orders_replaces ON acme_orders (replaces) WHERE replaces IS NOT NULL AND status <> 'invalid';

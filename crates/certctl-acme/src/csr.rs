@@ -1,6 +1,6 @@
 //! The request with which an order is finalised (RFC 8555 §7.4).
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use certctl_domain::{
     acme::{Identifier, Problem, ProblemType},
@@ -11,7 +11,7 @@ use certctl_pki::{csr::Csr, key::PublicKey};
 /// Reads a signing request and checks that it asks for exactly the identifiers of the order, common name included, for a key
 /// that is strong enough and is not the account's own (RFC 8555 §11.1).
 ///
-/// `identifiers` are those of the order, sorted; `account_spki` is the account's key as DER `SubjectPublicKeyInfo`.
+/// `identifiers` are those of the order, in any order; `account_spki` is the account's key as DER `SubjectPublicKeyInfo`.
 ///
 /// # Errors
 /// `badCSR` saying what is wrong.
@@ -30,22 +30,15 @@ pub fn check(
         .sans()
         .iter()
         .map(identifier)
-        .collect::<Result<Vec<_>, _>>()?;
+        .collect::<Result<BTreeSet<_>, _>>()?;
     asked.extend(csr.common_name().map(common_name).transpose()?);
-    asked.sort_unstable();
-    asked.dedup();
-    if let Some(extra) = asked
-        .iter()
-        .find(|one| identifiers.binary_search(one).is_err())
-    {
+    let ordered: BTreeSet<&Identifier> = identifiers.iter().collect();
+    if let Some(extra) = asked.iter().find(|one| !ordered.contains(one)) {
         return Err(bad(format!(
             "the CSR asks for {extra}, which the order does not have"
         )));
     }
-    if let Some(missing) = identifiers
-        .iter()
-        .find(|one| asked.binary_search(one).is_err())
-    {
+    if let Some(missing) = ordered.into_iter().find(|one| !asked.contains(one)) {
         return Err(bad(format!("the CSR does not ask for {missing}")));
     }
     Ok(csr)

@@ -30,7 +30,7 @@ use certctl_repository::{
 use serde_json::json;
 
 use crate::{
-    Error, Services,
+    Error, Services, acme,
     engine::{WAKE_CHANNEL, end_intents},
     error::Expect as _,
     maintenance::{end_swept, timeout_events},
@@ -463,6 +463,7 @@ impl Deciding<'_> {
             (Verdict::Reject, Some(certificate)) => {
                 let certificate = std::slice::from_ref(certificate);
                 end_intents(conn, self.actor, certificate, self.now).await?;
+                acme::orders_given_up(conn, certificate, self.now).await?;
                 renewals::restore_status(conn, certificate, self.now).await?;
                 Ok(())
             }

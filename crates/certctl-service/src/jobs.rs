@@ -21,6 +21,7 @@ use serde_json::json;
 use crate::{
     Error, Services,
     access::own_agent_only,
+    acme,
     engine::end_intents,
     error::Expect as _,
     services::{authorise, event, record},
@@ -86,7 +87,7 @@ impl Services {
     pub async fn cancel_job(&self, actor: &Actor, id: &JobId) -> Result<(), Error> {
         authorise(actor, Permission::JobCancel)?;
         let now = self.now();
-        transaction!(self.db, "cancel job", conn => {
+        let orders = transaction!(self.db, "cancel job", conn => {
             let job = jobs::find(conn, id).await.or_not_found("job", id)?;
             let to = job.status.transition(JobEvent::Cancel).map_err(|refused| Error::Conflict(refused.to_string()))?;
             let change = JobChange { id, from: job.status, to, error: Some("cancelled"), next_attempt_at: None, now };
@@ -98,12 +99,16 @@ impl Services {
             if let Some(certificate) = &job.certificate_id {
                 end_intents(conn, actor, std::slice::from_ref(certificate), now).await?;
             }
+            let mut orders = Vec::new();
             if let (JobType::Renewal | JobType::Issuance, Some(certificate)) = (job.job_type, &job.certificate_id) {
                 renewals::restore_status(conn, std::slice::from_ref(certificate), now).await?;
+                orders = acme::orders_given_up(conn, std::slice::from_ref(certificate), now).await?;
             }
             record(conn, event(actor, EventCategory::CertLifecycle, "job_cancelled", ("job", id.as_str()), json!({}), now)).await?;
-            Ok::<_, Error>(())
-        })
+            Ok::<_, Error>(orders)
+        })?;
+        self.orders_ended(&orders);
+        Ok(())
     }
 
     /// Stores what was seen at a target after a deployment.
@@ -210,6 +215,7 @@ pub(crate) async fn call_off_waiting(
     if let Some(job) = renewal.filter(|job| job.status != JobStatus::Running) {
         let jobs = std::slice::from_ref(&job.id);
         approvals::close_for_jobs(conn, jobs, &called_off(actor, reason, now)).await?;
+        acme::orders_given_up(conn, std::slice::from_ref(certificate), now).await?;
     }
     end_intents(conn, actor, std::slice::from_ref(certificate), now).await
 }

@@ -22,7 +22,7 @@ use certctl_repository::{
 use serde_json::{Value, json};
 
 use crate::{
-    Error, Services,
+    Error, Services, acme,
     engine::end_intents,
     metrics::{RunEnd, observe_run},
     notifications::tell_of_swept,
@@ -48,17 +48,20 @@ impl Services {
     /// [`Error::Unavailable`].
     pub async fn recover_jobs(&self) -> Result<usize, Error> {
         let now = self.now();
-        let swept = transaction!(self.db, "recover jobs", conn => {
+        let (swept, orders) = transaction!(self.db, "recover jobs", conn => {
             let swept = claim::recover(conn, now).await?;
+            let mut orders = Vec::new();
             if !swept.is_empty() {
                 let failed = failed_for_good(&swept);
                 complete::fail_certificates(conn, &failed, now).await?;
                 end_intents(conn, &Actor::system(), &failed, now).await?;
+                orders = acme::orders_given_up(conn, &failed, now).await?;
                 audit(conn, "job_timeout", &swept, |one| json!({"old_status": "Running", "new_status": one.status, "timeout_reason": "lease_expired"}), now).await?;
                 tell_of_swept(conn, &swept, "the worker that held the job died", now).await?;
             }
-            Ok::<_, Error>(swept)
+            Ok::<_, Error>((swept, orders))
         })?;
+        self.orders_ended(&orders);
         if !swept.is_empty() {
             crate::metrics::count_expired_leases(swept.len());
             observe_failures(&swept, now);
@@ -176,7 +179,7 @@ fn observe_failures(swept: &[Swept], now: Timestamp) {
     }
 }
 
-/// What ends with jobs that are not tried again: the renewal of their certificates, and what was to be signed.
+/// What ends with jobs that are not tried again: the renewal of their certificates, what was to be signed, and the orders that wait.
 pub(crate) async fn end_swept(
     conn: &mut Conn,
     swept: &[Swept],
@@ -184,7 +187,9 @@ pub(crate) async fn end_swept(
 ) -> Result<(), Error> {
     let ended = failed_for_good(swept);
     complete::fail_certificates(conn, &ended, now).await?;
-    end_intents(conn, &Actor::system(), &ended, now).await
+    end_intents(conn, &Actor::system(), &ended, now).await?;
+    acme::orders_given_up(conn, &ended, now).await?;
+    Ok(())
 }
 
 /// What the audit log says of jobs that waited too long (scheduler §2).

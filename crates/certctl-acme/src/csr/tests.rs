@@ -78,6 +78,24 @@ fn the_request_asks_for_exactly_what_was_ordered() {
 }
 
 #[test]
+fn the_order_of_the_identifiers_is_of_no_importance() {
+    let names = ["a.example", "b.example", "*.a.example", "192.0.2.1"];
+    let der = csr("", &names);
+    let mut ordered = identifiers(&names);
+    for _ in 0..ordered.len() {
+        ordered.rotate_left(1);
+        assert!(check(&der, &ordered, ACCOUNT.spki_der()).is_ok());
+        ordered.reverse();
+        assert!(check(&der, &ordered, ACCOUNT.spki_der()).is_ok());
+    }
+    ordered.swap(0, 2);
+    let twice = [&ordered[..], &ordered[..]].concat();
+    assert!(check(&der, &twice, ACCOUNT.spki_der()).is_ok());
+    let extra = [&ordered[..], &identifiers(&["0.example"])].concat();
+    assert!(check(&der, &extra, ACCOUNT.spki_der()).is_err());
+}
+
+#[test]
 fn extra_names_are_refused() {
     let detail = refused(&csr("", &["a.example", "b.example"]), &["a.example"]);
     assert_eq!(

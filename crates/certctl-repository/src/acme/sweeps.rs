@@ -1,35 +1,109 @@
-//! What time does to orders and authorisations, in bounded steps: each is one statement over up to `limit` rows, found by a partial
-//! index of what is left to do.
+//! What time does to orders and authorisations, in bounded steps: each looks at up to `limit` rows, found by a partial index of what
+//! is left to do, and none is passed over twice.
 
-use certctl_domain::{acme::Problem, time::Timestamp};
-use diesel::sql_types::BigInt;
+use certctl_domain::{
+    acme::{AcmeOrderId, Problem},
+    time::Timestamp,
+};
+use diesel::{
+    prelude::*,
+    sql_types::{BigInt, Text},
+};
 use diesel_async::RunQueryDsl;
 
-use super::stored;
+use super::{orders, stored};
 use crate::{
     Conn, Error,
     db::dialect,
+    schema::acme_authorizations,
     types::{At, Json, JsonDoc, UtcTimestamp},
 };
 
-/// Marks authorisations that were not proved in time.
+/// What a step over authorisations did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// Authorisations that were not proved in time.
+    pub authorizations: usize,
+    /// Orders that ended with them.
+    pub orders: usize,
+}
+
+#[derive(QueryableByName)]
+struct Late {
+    #[diesel(sql_type = Text)]
+    id: String,
+    #[diesel(sql_type = Text)]
+    order_id: String,
+}
+
+/// Marks authorisations that were not proved in time, and ends their orders, which cannot become ready any more.
 ///
 /// # Errors
 /// What the database says.
 pub async fn expire_authorizations(
     conn: &mut Conn,
+    error: &Problem,
     limit: i64,
     now: Timestamp,
-) -> Result<usize, Error> {
+) -> Result<Expired, Error> {
+    use acme_authorizations as a;
     let sql = dialect(
         conn,
-        "UPDATE acme_authorizations SET status = 'expired', updated_at = $1 WHERE status = 'pending' AND id IN \
-            (SELECT id FROM acme_authorizations WHERE status = 'pending' AND expires_at <= $1 ORDER BY expires_at LIMIT $2)",
+        "SELECT id, order_id FROM acme_authorizations WHERE status = 'pending' AND expires_at <= $1 ORDER BY expires_at LIMIT $2",
     );
-    run(conn, &sql, limit, now).await
+    let late: Vec<Late> = on_conn!(conn, c => diesel::sql_query(sql)
+        .bind::<UtcTimestamp, _>(At(now))
+        .bind::<BigInt, _>(limit)
+        .load(c)
+        .await)?;
+    if late.is_empty() {
+        return Ok(Expired::default());
+    }
+    let (ids, mut order_ids): (Vec<String>, Vec<String>) =
+        late.into_iter().map(|one| (one.id, one.order_id)).unzip();
+    order_ids.sort_unstable();
+    order_ids.dedup();
+    let order_ids: Vec<AcmeOrderId> = order_ids
+        .into_iter()
+        .map(AcmeOrderId::from_stored)
+        .collect();
+    // The orders first, as whoever writes down a proof has it.
+    orders::lock_many(conn, &order_ids).await?;
+    let still = a::table
+        .filter(a::id.eq_any(&ids))
+        .filter(a::status.eq("pending"));
+    let authorizations = on_conn!(conn, c => diesel::update(still)
+        .set((a::status.eq("expired"), a::updated_at.eq(At(now))))
+        .execute(c)
+        .await)?;
+    let ended = invalidate_unproved(conn, &order_ids, error, now).await?;
+    Ok(Expired {
+        authorizations,
+        orders: ended,
+    })
 }
 
-/// Ends orders that were not finalised in time, and those that are pending with an authorisation that was not proved in time.
+/// Of two proofs the other may have come in time: an order ends only when one of its authorisations has expired.
+async fn invalidate_unproved(
+    conn: &mut Conn,
+    ids: &[AcmeOrderId],
+    error: &Problem,
+    now: Timestamp,
+) -> Result<usize, Error> {
+    use acme_authorizations as a;
+    let ids: Vec<&str> = ids.iter().map(AcmeOrderId::as_str).collect();
+    let expired: Vec<String> = on_conn!(conn, c => a::table
+        .filter(a::order_id.eq_any(&ids))
+        .filter(a::status.eq("expired"))
+        .select(a::order_id)
+        .distinct()
+        .load(c)
+        .await)?;
+    let expired: Vec<AcmeOrderId> = expired.into_iter().map(AcmeOrderId::from_stored).collect();
+    orders::invalidate(conn, &expired, error, now).await
+}
+
+/// Ends orders that were not finalised in time.
 ///
 /// # Errors
 /// What the database says.
@@ -39,36 +113,47 @@ pub async fn expire_orders(
     limit: i64,
     now: Timestamp,
 ) -> Result<usize, Error> {
-    // An authorisation ends with its order at the latest, so that what is to be found by the second condition has an order that
-    // ends soon; the index of open orders by their end finds both.
     let sql = dialect(
         conn,
         "UPDATE acme_orders SET status = 'invalid', error = $3, updated_at = $1 WHERE status IN ('pending', 'ready') AND id IN \
             (SELECT id FROM acme_orders WHERE status IN ('pending', 'ready') AND expires_at <= $1 ORDER BY expires_at LIMIT $2)",
     );
     let error = Json(stored::problem(error));
-    let expired = on_conn!(conn, c => diesel::sql_query(sql)
+    Ok(on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<BigInt, _>(limit)
         .bind::<JsonDoc, _>(&error)
         .execute(c)
-        .await)?;
-    let sql = dialect(
-        conn,
-        "UPDATE acme_orders SET status = 'invalid', error = $3, updated_at = $1 WHERE status = 'pending' AND id IN \
-            (SELECT a.order_id FROM acme_authorizations a JOIN acme_orders o ON o.id = a.order_id \
-                WHERE o.status IN ('pending', 'ready') AND o.status = 'pending' AND a.status = 'expired' LIMIT $2)",
-    );
-    let cascaded = on_conn!(conn, c => diesel::sql_query(sql)
-        .bind::<UtcTimestamp, _>(At(now))
-        .bind::<BigInt, _>(limit)
-        .bind::<JsonDoc, _>(&error)
-        .execute(c)
-        .await)?;
-    Ok(expired + cascaded)
+        .await)?)
 }
 
-/// Deletes orders that ended before a time and whose certificate is of no use any more, with their authorisations and challenges.
+/// What a step over orders that ended did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// Orders that are gone, with their authorisations and challenges.
+    pub orders: usize,
+    /// Orders that are kept until their certificates end.
+    pub kept: usize,
+}
+
+impl Deleted {
+    /// How many rows were dealt with.
+    #[must_use]
+    pub const fn total(self) -> usize {
+        self.orders + self.kept
+    }
+}
+
+/// The oldest orders that ended before a time and were not looked at yet.
+macro_rules! oldest {
+    () => {
+        "SELECT id, certificate_id FROM acme_orders WHERE status IN ('valid', 'invalid') AND kept_until IS NULL AND updated_at < $3 \
+            ORDER BY updated_at LIMIT $2"
+    };
+}
+
+/// Deletes orders that ended before a time, unless their certificates live; those are noted down until when they do, and deleted
+/// then, so that nobody passes over them meanwhile. Up to `limit` rows for each of the two.
 ///
 /// # Errors
 /// What the database says.
@@ -77,26 +162,54 @@ pub async fn delete_ended(
     before: Timestamp,
     limit: i64,
     now: Timestamp,
-) -> Result<usize, Error> {
-    let sql = dialect(
+) -> Result<Deleted, Error> {
+    let over = dialect(
         conn,
-        "DELETE FROM acme_orders WHERE status IN ('valid', 'invalid') AND id IN \
-            (SELECT o.id FROM acme_orders o LEFT JOIN managed_certificates m ON m.id = o.certificate_id \
-                WHERE o.status IN ('valid', 'invalid') AND o.updated_at < $3 \
-                    AND (m.id IS NULL OR m.expires_at IS NULL OR m.expires_at <= $1) ORDER BY o.updated_at LIMIT $2)",
+        "DELETE FROM acme_orders WHERE id IN \
+            (SELECT id FROM acme_orders WHERE kept_until IS NOT NULL AND kept_until <= $1 ORDER BY kept_until LIMIT $2)",
     );
-    Ok(on_conn!(conn, c => diesel::sql_query(sql)
-        .bind::<UtcTimestamp, _>(At(now))
-        .bind::<BigInt, _>(limit)
-        .bind::<UtcTimestamp, _>(At(before))
-        .execute(c)
-        .await)?)
+    let over = run(conn, &over, limit, now, None).await?;
+    let dead = dialect(
+        conn,
+        concat!(
+            "DELETE FROM acme_orders WHERE id IN (SELECT o.id FROM (",
+            oldest!(),
+            ") o LEFT JOIN managed_certificates m ON m.id = o.certificate_id \
+                WHERE m.id IS NULL OR m.expires_at IS NULL OR m.expires_at <= $1)"
+        ),
+    );
+    let dead = run(conn, &dead, limit, now, Some(before)).await?;
+    let living = dialect(
+        conn,
+        concat!(
+            "UPDATE acme_orders SET kept_until = (SELECT m.expires_at FROM managed_certificates m WHERE m.id = acme_orders.certificate_id) \
+             WHERE id IN (SELECT o.id FROM (",
+            oldest!(),
+            ") o JOIN managed_certificates m ON m.id = o.certificate_id WHERE m.expires_at > $1)"
+        ),
+    );
+    let kept = run(conn, &living, limit, now, Some(before)).await?;
+    Ok(Deleted {
+        orders: over + dead,
+        kept,
+    })
 }
 
-async fn run(conn: &mut Conn, sql: &str, limit: i64, now: Timestamp) -> Result<usize, Error> {
-    Ok(on_conn!(conn, c => diesel::sql_query(sql)
+async fn run(
+    conn: &mut Conn,
+    sql: &str,
+    limit: i64,
+    now: Timestamp,
+    before: Option<Timestamp>,
+) -> Result<usize, Error> {
+    let query = diesel::sql_query(sql)
         .bind::<UtcTimestamp, _>(At(now))
-        .bind::<BigInt, _>(limit)
-        .execute(c)
-        .await)?)
+        .bind::<BigInt, _>(limit);
+    Ok(match before {
+        Some(before) => {
+            let query = query.bind::<UtcTimestamp, _>(At(before));
+            on_conn!(conn, c => query.execute(c).await)?
+        }
+        None => on_conn!(conn, c => query.execute(c).await)?,
+    })
 }

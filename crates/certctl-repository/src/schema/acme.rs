@@ -40,6 +40,7 @@ diesel::table! {
         replaces -> Nullable<Text>,
         created_at -> UtcTimestamp,
         updated_at -> UtcTimestamp,
+        kept_until -> Nullable<UtcTimestamp>,
     }
 }
 

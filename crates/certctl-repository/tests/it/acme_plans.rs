@@ -159,7 +159,7 @@ db_tests! {
         check!(db, "sweep nonces", conn => nonces::sweep(conn, 100, now).await);
         check!(db, "paused", conn => failing_names::paused(conn, accounts_, &names).await);
         check!(db, "forget names", conn => failing_names::sweep(conn, now, 100).await);
-        check!(db, "expire authorisations", conn => sweeps::expire_authorizations(conn, 100, now).await);
+        check!(db, "expire authorisations", conn => sweeps::expire_authorizations(conn, &problem, 100, now).await);
         check!(db, "expire orders", conn => sweeps::expire_orders(conn, &problem, 100, now).await);
         check!(db, "delete orders", conn => sweeps::delete_ended(conn, now, 100, now).await);
     }

@@ -156,17 +156,17 @@ impl Acme {
         }
         let now = self.services.now();
         self.check_open(&context, now)?;
-        let limits = &self.state.limits;
-        limits.challenge_respond.take(id.as_str(), now).await?;
         let kind = context.challenge.challenge_type;
         let Some(place) = self.state.pools.reserve(kind) else {
-            // As many wait as may; the client asks again, since it is still pending.
+            // As many wait as may; the client asks again, since it is still pending, and has used nothing up.
             self.touch(opened, &signer).await?;
             return Ok(ChallengeAnswer {
                 retry_after: Some(LOOK_AGAIN),
                 ..shown(context.challenge, request)
             });
         };
+        let limits = &self.state.limits;
+        limits.challenge_respond.take(id.as_str(), now).await?;
         let work = Work::Challenge(Box::new(ChallengeWork::Begin {
             id: id.clone(),
             actor: actor_of(signer.id()),

@@ -34,6 +34,8 @@ pub struct AcmeConfig {
     pub dns01_concurrency: usize,
     /// Proofs by `tls-alpn-01` that are looked at together.
     pub tlsalpn01_concurrency: usize,
+    /// Challenges of a type that may wait to be looked at; at least 1.
+    pub challenge_queue: usize,
     /// How long a challenge may take, from when it is taken up, waiting and all tries included.
     pub challenge_timeout: Duration,
     /// How long to wait before each try.
@@ -91,6 +93,7 @@ impl Default for AcmeConfig {
             http01_concurrency: 10,
             dns01_concurrency: 10,
             tlsalpn01_concurrency: 10,
+            challenge_queue: 1000,
             challenge_timeout: Duration::from_secs(30),
             challenge_tries: [0, 5, 15].map(Duration::from_secs).to_vec(),
             finalize_wait: Duration::from_secs(5),

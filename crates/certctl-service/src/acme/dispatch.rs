@@ -39,8 +39,6 @@ use super::{
 };
 use crate::Error;
 
-/// Challenges of a type that may wait (acme-server §7).
-const QUEUE: usize = 1000;
 /// Challenges that are taken over from replicas that died, in one step.
 const RECOVERED: i64 = 500;
 
@@ -101,7 +99,7 @@ impl Place {
 impl Pools {
     pub(super) fn new(config: &AcmeConfig) -> Self {
         let pool = |kind, concurrency: usize| {
-            let (queue, waiting) = mpsc::channel(QUEUE);
+            let (queue, waiting) = mpsc::channel(config.challenge_queue.max(1));
             Pool {
                 kind,
                 queue,
@@ -168,9 +166,13 @@ impl Acme {
             return;
         };
         let mut looking = JoinSet::new();
-        while let Some(Some(taken)) = stop.run_until_cancelled(waiting.recv()).await {
-            let permits = Arc::clone(&pool.permits);
-            let Ok(permit) = permits.acquire_owned().await else {
+        loop {
+            // The permit first, so that at the end nothing is held that nobody looks at.
+            let next = async {
+                let permit = Arc::clone(&pool.permits).acquire_owned().await.ok()?;
+                Some((permit, waiting.recv().await?))
+            };
+            let Some(Some((permit, taken))) = stop.run_until_cancelled(next).await else {
                 break;
             };
             let (acme, kind, inflight) = (self.clone(), pool.kind, Arc::clone(&pool.inflight));
@@ -184,7 +186,8 @@ impl Acme {
         }
         waiting.close();
         let mut left = Vec::new();
-        while let Ok(taken) = waiting.try_recv() {
+        // Those whose places are reserved come yet, as soon as they are written down.
+        while let Some(taken) = waiting.recv().await {
             left.push((taken.id, taken.token));
         }
         self.give_back(&left).await;
@@ -288,6 +291,9 @@ impl Acme {
     /// Tries until the proof is there, the tries are used up, or the time is over.
     async fn look(&self, context: &InContext, taken: &Taken) -> Result<(), Problem> {
         let mut last = Problem::new(ProblemType::Connection, "there was no time to look");
+        if taken.deadline <= Instant::now() {
+            return Err(last);
+        }
         let tries = async {
             for wait in &self.state.config.challenge_tries {
                 tokio::time::sleep(*wait).await;

@@ -64,6 +64,8 @@ pub(super) struct Finalization {
     certificate: Certificate,
     job: NewJob,
     intent: Intent,
+    /// Whether a second person is to be asked.
+    is_gated: bool,
 }
 
 impl Acme {
@@ -113,15 +115,23 @@ impl Acme {
         profile.admit(&order.identifiers)?;
         self.check_caa(&order, request).await?;
         let now = self.services.now();
-        let finalization =
+        let mut finalization =
             finalization(&order, &csr, &signer.known.account, profile, defaults, now)?;
+        if finalization.is_gated && !self.services.config.approval_bypass {
+            finalization.job.status = JobStatus::AwaitingApproval;
+        }
+        let waits_for_somebody = finalization.job.status == JobStatus::AwaitingApproval;
         let waiting = self.state.waiting.for_order(&order.id);
         let work = Work::Finalize(Box::new(finalization));
         let order = match self.submit(opened, Some(&signer), work).await? {
             Done::Order(order, _) => *order,
             other => return Err(unexpected(&other)),
         };
-        let order = self.wait_for(order, waiting).await?;
+        let order = if waits_for_somebody {
+            order
+        } else {
+            self.wait_for(order, waiting).await?
+        };
         self.answer_of(order, request).await
     }
 
@@ -183,11 +193,7 @@ fn finalization(
         certificate_id: certificate.id.clone(),
         target_id: None,
         agent_id: None,
-        status: if profile.profile.requires_approval {
-            JobStatus::AwaitingApproval
-        } else {
-            JobStatus::Pending
-        },
+        status: JobStatus::Pending,
         max_attempts: MAX_ATTEMPTS,
         created_at: now,
     };
@@ -215,6 +221,7 @@ fn finalization(
         certificate,
         job,
         intent,
+        is_gated: profile.profile.requires_approval,
     })
 }
 
@@ -379,7 +386,8 @@ async fn write(
         let Some(actor) = account.map(actor_of) else {
             continue;
         };
-        if one.job.status == JobStatus::AwaitingApproval {
+        batch.has_jobs |= one.job.status == JobStatus::Pending;
+        if one.is_gated {
             let gated = Gated {
                 job_id: one.job.id.clone(),
                 certificate_id: one.certificate.id.clone(),
@@ -390,8 +398,6 @@ async fn write(
                 .request_approvals(conn, &actor, asked, now)
                 .await?;
             count_bypassed(&entered);
-        } else {
-            batch.has_jobs = true;
         }
         let details = json!({"certificate_id": one.certificate.id.as_str(), "job_id": one.job.id.as_str(),
             "serial_number": one.intent.serial_number.as_str()});

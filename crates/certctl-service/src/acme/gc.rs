@@ -68,9 +68,10 @@ impl Acme {
             }
         };
         let mut failures = 0;
+        let mut cascaded = 0;
         let all = [
             self.sweep_nonces().await,
-            self.expire_authorizations().await,
+            self.expire_authorizations(&mut cascaded).await,
             self.expire_orders().await,
             self.reconcile().await,
             self.delete_orders().await,
@@ -91,6 +92,7 @@ impl Acme {
             note(swept, place);
         }
         done.failures = failures;
+        done.orders += cascaded;
         metrics::add(&names::ACME_GC_NONCES_REAPED_TOTAL, done.nonces);
         metrics::add(&names::ACME_GC_AUTHZS_EXPIRED_TOTAL, done.authorizations);
         metrics::add(
@@ -136,18 +138,26 @@ impl Acme {
         .await
     }
 
-    async fn expire_authorizations(&self) -> Result<usize, Error> {
-        repeat(|| async {
+    /// Also counts the orders that end with them.
+    async fn expire_authorizations(&self, orders: &mut usize) -> Result<usize, Error> {
+        let error = expired();
+        let mut total = 0;
+        for _ in 0..STEPS {
             let now = self.services.now();
-            transaction!(self.services.db, "expire ACME authorisations", conn => {
-                Ok::<_, Error>(sweeps::expire_authorizations(conn, STEP, now).await?)
-            })
-        })
-        .await
+            let step = transaction!(self.services.db, "expire ACME authorisations", conn => {
+                Ok::<_, Error>(sweeps::expire_authorizations(conn, &error, STEP, now).await?)
+            })?;
+            total += step.authorizations;
+            *orders += step.orders;
+            if is_last(step.authorizations) {
+                break;
+            }
+        }
+        Ok(total)
     }
 
     async fn expire_orders(&self) -> Result<usize, Error> {
-        let error = Problem::new(ProblemType::ServerInternal, "order expired before issuance");
+        let error = expired();
         repeat(|| async {
             let now = self.services.now();
             transaction!(self.services.db, "expire ACME orders", conn => {
@@ -174,14 +184,19 @@ impl Acme {
     }
 
     async fn delete_orders(&self) -> Result<usize, Error> {
-        repeat(|| async {
+        let mut total = 0;
+        for _ in 0..STEPS {
             let now = self.services.now();
             let before = now - self.state.config.retention;
-            transaction!(self.services.db, "delete ACME orders", conn => {
+            let step = transaction!(self.services.db, "delete ACME orders", conn => {
                 Ok::<_, Error>(sweeps::delete_ended(conn, before, STEP, now).await?)
-            })
-        })
-        .await
+            })?;
+            total += step.orders;
+            if is_last(step.total()) {
+                break;
+            }
+        }
+        Ok(total)
     }
 
     async fn forget_names(&self) -> Result<usize, Error> {
@@ -195,6 +210,16 @@ impl Acme {
     }
 }
 
+/// What ends with its time.
+fn expired() -> Problem {
+    Problem::new(ProblemType::ServerInternal, "order expired before issuance")
+}
+
+/// Whether a step found less than it may change.
+fn is_last(count: usize) -> bool {
+    i64::try_from(count).unwrap_or(i64::MAX) < STEP
+}
+
 /// Steps until one finds less than it may change.
 async fn repeat<F: Future<Output = Result<usize, Error>>>(
     step: impl Fn() -> F,
@@ -203,7 +228,7 @@ async fn repeat<F: Future<Output = Result<usize, Error>>>(
     for _ in 0..STEPS {
         let count = step().await?;
         total += count;
-        if i64::try_from(count).unwrap_or(i64::MAX) < STEP {
+        if is_last(count) {
             break;
         }
     }

@@ -34,7 +34,7 @@ use certctl_domain::{
 };
 use certctl_repository::{Backend, Db};
 
-pub(crate) use self::waiting::{orders_failed, orders_succeeded};
+pub(crate) use self::waiting::{orders_failed, orders_given_up, orders_succeeded};
 pub use self::{
     answers::{
         AccountAnswer, ChallengeAnswer, Download, OrderAnswer, OrdersAnswer, Refusal,

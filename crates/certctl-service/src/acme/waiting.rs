@@ -20,6 +20,7 @@ use certctl_repository::{
         issuing::{self, Ended},
         orders,
     },
+    audit_events,
 };
 use serde_json::json;
 use tokio::{
@@ -81,7 +82,7 @@ impl Drop for Waiter<'_> {
 }
 
 impl Acme {
-    /// Waits for an order that is being issued, as long as a client may be kept; not at all for one that waits for a second person.
+    /// Waits for an order that is being issued, as long as a client may be kept.
     pub(super) async fn wait_for(
         &self,
         order: Order,
@@ -130,6 +131,18 @@ pub(crate) async fn orders_failed(
     let ended = issuing::fail(conn, &ids, &not_issued(), now).await?;
     let events = ended.iter().map(|one| ended_event(one, now)).collect();
     Ok((ended, events))
+}
+
+/// Makes the orders invalid whose jobs this transaction ends outside of the engine, with their audit rows.
+pub(crate) async fn orders_given_up(
+    conn: &mut Conn,
+    certificates: &[CertificateId],
+    now: Timestamp,
+) -> Result<Vec<Ended>, Error> {
+    let ended = issuing::fail(conn, certificates, &not_issued(), now).await?;
+    let events: Vec<AuditEvent> = ended.iter().map(|one| ended_event(one, now)).collect();
+    audit_events::insert_all(conn, &events).await?;
+    Ok(ended)
 }
 
 /// What a client is told; what went wrong with an issuer is for the operators.

@@ -73,6 +73,21 @@ async fn prove_for(
         .await
 }
 
+#[test]
+fn the_limits_are_those_of_the_contract_unless_somebody_says_otherwise() {
+    let config = Config::default();
+    assert_eq!(config.resolver, "8.8.8.8:53".parse().unwrap());
+    assert_eq!((config.http_port, config.tls_port), (80, 443));
+    assert!(!config.block_private && config.allowed_networks.is_empty());
+    let Limits {
+        dial,
+        headers,
+        total,
+        ..
+    } = config.limits;
+    assert_eq!([dial, headers, total].map(|one| one.as_secs()), [5, 10, 30]);
+}
+
 /// Checks what kind of problem there is, and that it says why.
 #[track_caller]
 fn assert_refused(result: &Result<(), Problem>, kind: ProblemType, part: &str) {

@@ -102,7 +102,7 @@ pub(super) struct Client<'a> {
     pub(super) signer: Signer,
     /// Before the suffixes: `/acme/` or that of a profile.
     family: String,
-    kid: String,
+    pub(super) kid: String,
 }
 
 impl<'a> Client<'a> {
@@ -136,6 +136,7 @@ impl<'a> Client<'a> {
             .sign_with_jwk(&url, Some(&nonce), &payload.to_string())
             .unwrap();
         let answer = post(self.api, &self.path("new-account"), body).await;
+        self.carries_what_signed_answers_do(&answer);
         if let Some(kid) = answer.header("location") {
             self.kid = kid.to_owned();
         }
@@ -149,7 +150,20 @@ impl<'a> Client<'a> {
             .signer
             .sign(&self.kid, &self.url(suffix), &nonce, payload)
             .unwrap();
-        post(self.api, &self.path(suffix), body).await
+        let answer = post(self.api, &self.path(suffix), body).await;
+        self.carries_what_signed_answers_do(&answer);
+        answer
+    }
+
+    /// Whatever is answered to a signed request carries a nonce and the way to the directory, and is not kept by caches
+    /// (acme-server §1).
+    #[track_caller]
+    pub(super) fn carries_what_signed_answers_do(&self, answer: &Answer) {
+        assert!(answer.header("replay-nonce").is_some(), "{answer:?}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        let index = format!("<{}>;rel=\"index\"", self.url("directory"));
+        let mut links = answer.headers.get_all("link").iter();
+        assert!(links.any(|link| link == index.as_str()), "{answer:?}");
     }
 
     /// What follows the family in a URL that was answered.

@@ -4,3 +4,4 @@ mod client;
 mod front;
 mod operators;
 mod orders;
+mod pipeline;

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::kit::{Client, Server, acme_config, body, key, problem};
 use crate::{kit::actor, support::outcome};
 
-async fn change(
+pub(super) async fn change(
     client: &Client,
     payload: serde_json::Value,
 ) -> Result<certctl_service::acme::AccountAnswer, certctl_service::acme::Refusal> {
@@ -19,7 +19,7 @@ async fn change(
         .await
 }
 
-async fn roll(
+pub(super) async fn roll(
     client: &Client,
     to: &Signer,
 ) -> Result<certctl_service::acme::AccountAnswer, certctl_service::acme::Refusal> {

@@ -34,6 +34,7 @@ use certctl_service::{
 };
 use certctl_testkit::{Basics, TestDb, services::config};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{World, csr_for};
@@ -47,6 +48,8 @@ pub(super) struct Proofs {
     pub(super) missing: Mutex<HashMap<String, Problem>>,
     /// Names whose owners forbid this server.
     pub(super) forbidden: Mutex<HashSet<String>>,
+    /// Names whose proofs are not found before somebody lets them be.
+    gates: Mutex<HashMap<String, Arc<Semaphore>>>,
     /// What was asked for, in order.
     pub(super) asked: Mutex<Vec<ProofRequest>>,
 }
@@ -54,9 +57,15 @@ pub(super) struct Proofs {
 impl ChallengeValidator for Proofs {
     fn prove<'a>(&'a self, request: &'a ProofRequest) -> BoxFuture<'a, Result<(), Problem>> {
         self.asked.lock().unwrap().push(request.clone());
-        let missing = self.missing.lock().unwrap();
-        let found = missing.get(&request.identifier.to_string()).cloned();
-        Box::pin(std::future::ready(found.map_or(Ok(()), Err)))
+        let name = request.identifier.to_string();
+        let found = self.missing.lock().unwrap().get(&name).cloned();
+        let gate = self.gates.lock().unwrap().get(&name).cloned();
+        Box::pin(async move {
+            if let Some(gate) = gate {
+                gate.acquire().await.unwrap().forget();
+            }
+            found.map_or(Ok(()), Err)
+        })
     }
 }
 
@@ -79,6 +88,32 @@ impl Proofs {
             .lock()
             .unwrap()
             .insert(name.to_owned(), problem);
+    }
+
+    /// Keeps whoever looks at a name until the gate has a permit for them.
+    pub(super) fn hold(&self, name: &str) -> Arc<Semaphore> {
+        let gate = Arc::new(Semaphore::new(0));
+        let mut gates = self.gates.lock().unwrap();
+        gates.insert(name.to_owned(), Arc::clone(&gate));
+        gate
+    }
+
+    /// The names that were asked for, in order.
+    pub(super) fn names(&self) -> Vec<String> {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().map(|one| one.identifier.to_string()).collect()
+    }
+
+    /// Waits until so many proofs were asked for.
+    pub(super) async fn asked_for(&self, count: usize) {
+        let asked = async {
+            while self.asked.lock().unwrap().len() < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), asked)
+            .await
+            .expect("somebody looks at challenges");
     }
 
     pub(super) fn pass(&self, name: &str) {
@@ -123,12 +158,16 @@ impl Server {
     }
 
     pub(super) async fn with(db: TestDb, acme: AcmeConfig) -> Self {
+        Self::of(db, serving(acme)).await
+    }
+
+    pub(super) async fn of(db: TestDb, config: ServiceConfig) -> Self {
         let proofs = Arc::new(Proofs::default());
         let ports = AcmePorts {
             validator: Some(proofs.clone()),
             caa: Some(proofs.clone()),
         };
-        let world = World::with_ports(db, serving(acme), ports).await;
+        let world = World::with_ports(db, config, ports).await;
         Self { world, proofs }
     }
 

@@ -1,9 +1,16 @@
 //! The ACME server's use cases, by clients that sign.
 
 mod accounts;
+mod binding;
 mod challenges;
+mod dispatch;
+mod edges;
+mod ends;
 mod kit;
+mod limits;
+mod metrics;
 mod nonces;
 mod orders;
 mod renewal;
 mod sweeps;
+mod timed;

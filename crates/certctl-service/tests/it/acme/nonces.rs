@@ -56,19 +56,59 @@ db_tests! {
         }
     }
 
-    async fn of_two_replicas_one_takes_a_nonce(db: TestDb) {
+    async fn a_nonce_of_another_replica_is_good_once_everywhere(db: TestDb) {
         let server = Server::new(db).await;
         let client = server.client().await;
         let (other, _) = server.world.replica("other:2", serving(acme_config()));
+        let there = other.acme().unwrap();
+        let nonce = there.nonce().await.unwrap();
+        let here = client.acme.account(reading(&client, &nonce), &client.id).await;
         if server.world.db.backend() == Backend::Sqlite {
-            // There is one process; a nonce of another one is none, as after a restart.
-            let nonce = client.nonce().await;
-            let restarted = client.at(&other);
-            assert_eq!(problem(restarted.acme.account(reading(&restarted, &nonce), &restarted.id).await), "400 badNonce");
-            let fresh = restarted.nonce().await;
-            restarted.acme.account(reading(&restarted, &fresh), &restarted.id).await.unwrap();
+            // There is one process, so what another one made is none.
+            assert_eq!(problem(here), "400 badNonce");
             return;
         }
+        here.unwrap();
+        assert_eq!(problem(there.account(reading(&client, &nonce), &client.id).await), "400 badNonce");
+    }
+
+    async fn after_a_restart_no_nonce_is_good_twice(db: TestDb) {
+        let server = Server::new(db).await;
+        let client = server.client().await;
+        let (used, unused) = (client.nonce().await, client.nonce().await);
+        client.acme.account(reading(&client, &used), &client.id).await.unwrap();
+        let (restarted, _) = server.world.replica("test:1", serving(acme_config()));
+        let client = client.at(&restarted);
+        assert_eq!(problem(client.acme.account(reading(&client, &used), &client.id).await), "400 badNonce");
+        let kept = client.acme.account(reading(&client, &unused), &client.id).await;
+        match server.world.db.backend() {
+            // What was used was in the memory of the process before, and so was the key.
+            Backend::Sqlite => assert_eq!(problem(kept), "400 badNonce"),
+            Backend::Postgres => drop(kept.unwrap()),
+        }
+        // Whoever is told so goes on with a fresh one.
+        let fresh = client.nonce().await;
+        client.acme.account(reading(&client, &fresh), &client.id).await.unwrap();
+    }
+
+    async fn a_nonce_that_cannot_be_made_is_a_fault_of_the_server(db: TestDb) {
+        let server = Server::new(db).await;
+        // Where the secret is kept that replicas share when none is configured.
+        server.world.db.execute("ALTER TABLE installation RENAME TO elsewhere").await.unwrap();
+        let made = server.acme().new_nonce().await;
+        match server.world.db.backend() {
+            Backend::Sqlite => drop(made.expect("a process alone asks nobody")),
+            Backend::Postgres => assert_eq!(problem(made), "500 serverInternal"),
+        }
+    }
+
+    async fn of_two_replicas_one_takes_a_nonce(db: TestDb) {
+        let server = Server::new(db).await;
+        if server.world.db.backend() == Backend::Sqlite {
+            return;
+        }
+        let client = server.client().await;
+        let (other, _) = server.world.replica("other:2", serving(acme_config()));
         let there = other.acme().unwrap();
         for _ in 0..20 {
             let nonce = client.nonce().await;

@@ -185,9 +185,9 @@ db_tests! {
             let job = certctl_domain::id::JobId::parse(&job).unwrap();
             server.world.services.decide_job(&server.world.admin, &job, verdict, None).await.unwrap();
             server.world.work().await;
-            server.acme().gc().await.unwrap();
             assert_eq!(client.status(&id).await, expected);
         }
+        assert_eq!(server.world.recorded("acme_order_failed").await, 1);
     }
 
     async fn a_csr_for_anything_else_is_refused(db: TestDb) {

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use certctl_repository::Backend;
+use certctl_repository::{
+    Backend,
+    acme::sweeps::{self, Deleted},
+    transaction,
+};
 use certctl_service::acme::{AcmeConfig, GcSummary};
 use certctl_testkit::{TestDb, db_tests};
 use serde_json::json;
 
 use super::kit::{Server, acme_config, body, problem, serving};
-use crate::support::process;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -72,6 +75,8 @@ db_tests! {
         let shown = body(&client.show_order(&order).await.unwrap().order);
         assert_eq!((shown["status"].as_str().unwrap(), shown["error"]["detail"].as_str().unwrap()), ("invalid", "order expired before issuance"));
         assert_eq!(server.world.recorded("acme_gc_summary").await, 1);
+        let by = server.world.db.text("SELECT actor AS value FROM audit_events WHERE action = 'acme_gc_summary'").await;
+        assert_eq!(by, "acme-system:gc");
         server.world.clock.advance(91 * DAY);
         assert_eq!(gc(acme.gc().await.unwrap()), (0, 0, 0, 1, 0));
         for table in ["acme_orders", "acme_authorizations", "acme_challenges"] {
@@ -91,19 +96,56 @@ db_tests! {
         assert_eq!(problem(client.show_order(&order).await), "404 malformed");
     }
 
-    async fn an_order_whose_job_ended_without_it_ends(db: TestDb) {
-        let server = Server::new(db).await;
+    async fn an_order_that_is_kept_is_not_passed_over_again(db: TestDb) {
+        let server = Server::with(db, AcmeConfig { retention: 10 * DAY, ..acme_config() }).await;
+        let client = server.client().await;
+        let (kept, _) = server.issued(&client, "a.example.test").await;
+        let ended = client.order(&["b.example.test"]).await.unwrap().id.to_string();
+        server.world.clock.advance(2 * DAY);
+        assert_eq!(server.acme().gc().await.unwrap().orders, 1);
+        server.world.clock.advance(11 * DAY);
+        let now = server.world.now();
+        let step = async || {
+            transaction!(server.world.db, "sweep", conn => {
+                sweeps::delete_ended(conn, now - 10 * DAY, 100, now).await
+            }).unwrap()
+        };
+        assert_eq!(step().await, Deleted { orders: 1, kept: 1 });
+        assert_eq!(step().await, Deleted::default(), "it was noted down until when it is kept");
+        assert_eq!(problem(client.show_order(&ended).await), "404 malformed");
+        assert_eq!(client.status(&kept).await, "valid");
+        server.world.clock.advance(90 * DAY);
+        assert_eq!(server.acme().gc().await.unwrap().deleted, 1);
+        assert_eq!(problem(client.show_order(&kept).await), "404 malformed");
+    }
+
+    async fn an_order_ends_with_the_first_proof_that_is_late(db: TestDb) {
+        let server = Server::challenging(db, AcmeConfig { authz_ttl: DAY / 24, ..acme_config() }).await;
+        let client = server.client().await;
+        let _looking = server.look();
+        let half = client.order(&["a.example.test", "b.example.test"]).await.unwrap();
+        let first = &client.authorizations(&half).await[0];
+        client.respond(&super::kit::challenge_of(first, "http-01")).await.unwrap();
+        server.proofs.asked_for(1).await;
+        while client.authorizations(&half).await[0]["status"] != "valid" {
+            tokio::task::yield_now().await;
+        }
+        server.world.clock.advance(DAY / 12);
+        let swept = server.acme().gc().await.unwrap();
+        assert_eq!((swept.authorizations, swept.orders), (1, 1), "long before the order's own end");
+        assert_eq!(client.status(half.id.as_str()).await, "invalid");
+        assert_eq!(client.authorizations(&half).await[1]["status"], "expired");
+    }
+
+    async fn a_sweep_that_fails_keeps_no_other_from_running(db: TestDb) {
+        let server = Server::challenging(db, acme_config()).await;
         let client = server.client().await;
         let order = client.order(&["a.example.test"]).await.unwrap().id.to_string();
-        client.finalize(&order, &["a.example.test"]).await.unwrap();
-        let job = server.world.db.text("SELECT job_id AS value FROM acme_orders").await;
-        assert_eq!(server.acme().gc().await.unwrap().reconciled, 0, "what is under way is left alone");
-        let job = certctl_domain::id::JobId::parse(&job).unwrap();
-        server.world.services.cancel_job(&server.world.admin, &job).await.unwrap();
-        assert_eq!(server.acme().gc().await.unwrap().reconciled, 1);
+        server.world.db.execute("ALTER TABLE acme_failing_names RENAME TO elsewhere").await.unwrap();
+        server.world.clock.advance(DAY + Duration::from_secs(1));
+        let swept = server.acme().gc().await.unwrap();
+        assert_eq!((swept.authorizations, swept.orders, swept.failures), (1, 1, 1));
         assert_eq!(client.status(&order).await, "invalid");
-        assert_eq!(server.world.recorded("acme_order_failed").await, 1);
-        assert_eq!(process(&server.world.services).await.claimed, 0);
     }
 
     async fn orders_are_listed_page_by_page(db: TestDb) {
