@@ -144,11 +144,16 @@ impl Deleted {
     }
 }
 
-/// The oldest orders that ended before a time and were not looked at yet.
+/// The oldest orders that ended before a time and were not looked at yet, by whether their certificates live.
 macro_rules! oldest {
-    () => {
-        "SELECT id, certificate_id FROM acme_orders WHERE status IN ('valid', 'invalid') AND kept_until IS NULL AND updated_at < $3 \
-            ORDER BY updated_at LIMIT $2"
+    ($change:literal, $whether:literal) => {
+        concat!(
+            $change,
+            " WHERE id IN (SELECT id FROM acme_orders WHERE status IN ('valid', 'invalid') AND kept_until IS NULL AND updated_at < $3 \
+                ORDER BY updated_at LIMIT $2) AND ",
+            $whether,
+            " (SELECT 1 FROM managed_certificates m WHERE m.id = acme_orders.certificate_id AND m.expires_at > $1)"
+        )
     };
 }
 
@@ -169,23 +174,13 @@ pub async fn delete_ended(
             (SELECT id FROM acme_orders WHERE kept_until IS NOT NULL AND kept_until <= $1 ORDER BY kept_until LIMIT $2)",
     );
     let over = run(conn, &over, limit, now, None).await?;
-    let dead = dialect(
-        conn,
-        concat!(
-            "DELETE FROM acme_orders WHERE id IN (SELECT o.id FROM (",
-            oldest!(),
-            ") o LEFT JOIN managed_certificates m ON m.id = o.certificate_id \
-                WHERE m.id IS NULL OR m.expires_at IS NULL OR m.expires_at <= $1)"
-        ),
-    );
+    let dead = dialect(conn, oldest!("DELETE FROM acme_orders", "NOT EXISTS"));
     let dead = run(conn, &dead, limit, now, Some(before)).await?;
     let living = dialect(
         conn,
-        concat!(
-            "UPDATE acme_orders SET kept_until = (SELECT m.expires_at FROM managed_certificates m WHERE m.id = acme_orders.certificate_id) \
-             WHERE id IN (SELECT o.id FROM (",
-            oldest!(),
-            ") o JOIN managed_certificates m ON m.id = o.certificate_id WHERE m.expires_at > $1)"
+        oldest!(
+            "UPDATE acme_orders SET kept_until = (SELECT c.expires_at FROM managed_certificates c WHERE c.id = acme_orders.certificate_id)",
+            "EXISTS"
         ),
     );
     let kept = run(conn, &living, limit, now, Some(before)).await?;
