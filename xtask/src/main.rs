@@ -11,6 +11,7 @@ mod demo;
 mod fuzz;
 mod generated;
 mod kill_drill;
+mod loadtest;
 mod pkilint;
 mod schemathesis;
 mod stack;
@@ -36,6 +37,8 @@ enum Xtask {
     Demo(demo::Demo),
     Fuzz(fuzz::Fuzz),
     KillDrill(kill_drill::KillDrill),
+    #[command(flatten)]
+    Loadtest(loadtest::Command),
     #[command(name = "openapi")]
     OpenApi(generated::OpenApi),
     Pkilint(pkilint::Pkilint),
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Xtask::Demo(demo) => demo.run(),
         Xtask::Fuzz(fuzz) => fuzz.run(),
         Xtask::KillDrill(drill) => drill.run(),
+        Xtask::Loadtest(command) => command.run(),
         Xtask::OpenApi(openapi) => openapi.run(),
         Xtask::Pkilint(pkilint) => pkilint.run(),
         Xtask::Schemathesis(schemathesis) => schemathesis.run(),

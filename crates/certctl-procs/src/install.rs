@@ -38,6 +38,12 @@ pub enum Program {
     Pebble,
     /// The command-line tool.
     Curl,
+    /// The web server.
+    Apache,
+    /// The proxy.
+    HaProxy,
+    /// The command-line tool.
+    Sqlite,
 }
 
 impl Program {
@@ -55,6 +61,9 @@ impl Program {
             Self::Dehydrated => "dehydrated",
             Self::Pebble => "pebble",
             Self::Curl => "curl",
+            Self::Apache => "Apache",
+            Self::HaProxy => "HAProxy",
+            Self::Sqlite => "sqlite3",
         }
     }
 
@@ -72,6 +81,9 @@ impl Program {
             Self::Dehydrated => "dehydrated",
             Self::Pebble => "pebble",
             Self::Curl => "curl",
+            Self::Apache => "apache2",
+            Self::HaProxy => "haproxy",
+            Self::Sqlite => "sqlite3",
         }
     }
 
@@ -89,6 +101,9 @@ impl Program {
             Self::Dehydrated => executable("dehydrated"),
             Self::Pebble => executable("pebble"),
             Self::Curl => executable("curl"),
+            Self::Apache => executable("apache2"),
+            Self::HaProxy => executable("haproxy"),
+            Self::Sqlite => executable("sqlite3"),
         }
     }
 

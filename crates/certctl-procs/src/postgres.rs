@@ -43,6 +43,14 @@ impl Cluster {
     /// [`Error::Missing`] when PostgreSQL is not installed (see [`install::ensure`]), [`Error::SocketPathTooLong`],
     /// [`Error::FolderInUse`], [`Error::NoSuchUser`], and [`Error::Ended`] with the log when it does not start.
     pub fn start(folder: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::start_with(folder, &[])
+    }
+
+    /// The same with further settings, such as `shared_buffers=1GB`; they win over those it has otherwise.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub fn start_with(folder: impl AsRef<Path>, settings: &[&str]) -> Result<Self, Error> {
         let programs = Program::Postgres.require()?;
         let folder = OwnedFolder::create(folder)?;
         let socket = folder.path().join(".s.PGSQL.5432");
@@ -52,7 +60,7 @@ impl Cluster {
         let account = Account::for_server()?;
         account.own(folder.path())?;
         init(&programs, folder.path(), &account)?;
-        let server = serve(&programs, folder.path(), &account)?;
+        let server = serve(&programs, folder.path(), &account, settings)?;
         Ok(Self {
             _server: server,
             folder,
@@ -180,7 +188,12 @@ fn init(programs: &Path, folder: &Path, account: &Account) -> Result<(), Error> 
     })
 }
 
-fn serve(programs: &Path, folder: &Path, account: &Account) -> Result<Guarded, Error> {
+fn serve(
+    programs: &Path,
+    folder: &Path,
+    account: &Account,
+    further: &[&str],
+) -> Result<Guarded, Error> {
     let (data, log) = (folder.join("data"), folder.join("log"));
     let mut postgres = account.command(&programs.join("postgres"));
     postgres
@@ -197,7 +210,8 @@ fn serve(programs: &Path, folder: &Path, account: &Account) -> Result<Guarded, E
         "fsync=on",
         "synchronous_commit=on",
     ];
-    for setting in settings {
+    // What is said last counts.
+    for setting in settings.iter().chain(further) {
         postgres.args(["-c", setting]);
     }
     child::log_to(&mut postgres, &log)?;

@@ -45,43 +45,50 @@ pub(crate) struct Programs {
 impl Programs {
     /// Builds them.
     pub(crate) fn build(profile: Profile) -> Result<Self> {
-        let mut command = cargo();
-        command.args([
-            "build",
-            "--locked",
-            "-p",
-            "certctl-server",
-            "-p",
-            "certctl-agent",
-        ]);
-        command.args(["--profile", profile.as_str()]);
-        // The messages say where the programs went, whatever the target folder is; errors stay readable on the terminal.
-        command
-            .arg("--message-format=json-render-diagnostics")
-            .stdout(Stdio::piped());
-        let mut building = spawn(command)?;
-        let output = building
-            .child()
-            .stdout
-            .take()
-            .context("cargo has no output")?;
-        let text = std::io::read_to_string(output)?;
-        if !building.wait()?.success() {
-            bail!("the programs could not be built");
-        }
-        let executables = executables(&text);
-        let find = |name: &str| {
-            executables
-                .iter()
-                .find(|path| path.file_name().is_some_and(|file| file == name))
-                .cloned()
-                .with_context(|| format!("cargo built no {name}"))
-        };
+        let built = build(profile, &["certctl-server", "certctl-agent"])?;
         Ok(Self {
-            server: find("certctl-server")?,
-            agent: find("certctl-agent")?,
+            server: find(&built, "certctl-server")?,
+            agent: find(&built, "certctl-agent")?,
         })
     }
+
+    /// Builds the one program of a package, which has its name.
+    pub(crate) fn package(profile: Profile, name: &str) -> Result<PathBuf> {
+        find(&build(profile, &[name])?, name)
+    }
+}
+
+/// Builds packages and says where their programs are.
+fn build(profile: Profile, packages: &[&str]) -> Result<Vec<PathBuf>> {
+    let mut command = cargo();
+    command.args(["build", "--locked"]);
+    for package in packages {
+        command.args(["-p", package]);
+    }
+    command.args(["--profile", profile.as_str()]);
+    // The messages say where the programs went, whatever the target folder is; errors stay readable on the terminal.
+    command
+        .arg("--message-format=json-render-diagnostics")
+        .stdout(Stdio::piped());
+    let mut building = spawn(command)?;
+    let output = building
+        .child()
+        .stdout
+        .take()
+        .context("cargo has no output")?;
+    let text = std::io::read_to_string(output)?;
+    if !building.wait()?.success() {
+        bail!("the programs could not be built");
+    }
+    Ok(executables(&text))
+}
+
+fn find(built: &[PathBuf], name: &str) -> Result<PathBuf> {
+    built
+        .iter()
+        .find(|path| path.file_name().is_some_and(|file| file == name))
+        .cloned()
+        .with_context(|| format!("cargo built no {name}"))
 }
 
 /// The programs that cargo names in its messages.

@@ -39,16 +39,21 @@ pub(crate) enum Database {
 }
 
 /// The name of the database on PostgreSQL.
-const NAME: &str = "certctl";
+pub(crate) const NAME: &str = "certctl";
 
 impl Database {
     /// Starts what is needed; installs PostgreSQL when it is missing and this user may.
     pub(crate) fn start(backend: Backend, home: &Home) -> Result<Self> {
+        Self::start_with(backend, home, &[])
+    }
+
+    /// The same with settings of PostgreSQL (`name=value`), stronger than those it has otherwise.
+    pub(crate) fn start_with(backend: Backend, home: &Home, settings: &[&str]) -> Result<Self> {
         if backend == Backend::Sqlite {
             return Ok(Self::Sqlite);
         }
         install::ensure(&[Program::Postgres])?;
-        let cluster = Cluster::start(home.path().join("postgres"))?;
+        let cluster = Cluster::start_with(home.path().join("postgres"), settings)?;
         cluster.create_database(NAME)?;
         Ok(Self::Postgres {
             cluster: Box::new(cluster),

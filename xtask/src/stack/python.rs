@@ -23,6 +23,12 @@ pub(crate) const SCHEMATHESIS: Package = Package {
     version: "4.32.5",
 };
 
+/// What makes load.
+pub(crate) const K6: Package = Package {
+    name: "k6",
+    version: "1.1.0",
+};
+
 /// What checks certificates, CRLs and OCSP answers against the RFCs.
 pub(crate) const PKILINT: Package = Package {
     name: "pkilint",

@@ -66,7 +66,13 @@ impl Server {
             settings: all,
             process: None,
             key: key.map(|(_, key)| (*key).to_owned()).unwrap_or_default(),
-            bootstrap_token: database.bootstrap_token().unwrap_or_default().to_owned(),
+            bootstrap_token: settings
+                .iter()
+                .find(|(name, _)| *name == "CERTCTL_AGENT_BOOTSTRAP_TOKEN")
+                .map(|(_, token)| *token)
+                .or(database.bootstrap_token())
+                .unwrap_or_default()
+                .to_owned(),
         })
     }
 

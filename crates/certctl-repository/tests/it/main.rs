@@ -32,6 +32,7 @@ mod certificates_lists;
 mod changes;
 mod counters;
 mod crls;
+mod fixtures;
 mod issuance;
 mod jobs;
 mod jobs_agent;

@@ -1,0 +1,45 @@
+// The heartbeats of a fleet.
+//
+// Agents take turns by the number of the iteration in the whole test, so that a run reaches all of the fleet within its first
+// FLEET requests; counting by VU would repeat a few for most of it.
+
+import http from 'k6/http';
+import exec from 'k6/execution';
+import { BASE, TOKEN, given, padded } from './lib/env.js';
+import { Plan, begin, judged, lengths } from './lib/plan.js';
+import { summaryOf } from './lib/summary.js';
+
+const RATE = Number(given('K6_AGENT_RATE', '167'));
+const FLEET = Number(given('K6_AGENT_FLEET', '5000'));
+// Where agents have tokens of their own: what stands before the number in each.
+const OWN_TOKEN = given('K6_AGENT_TOKEN_PREFIX', '');
+const NAME = given('LOADTEST_SUMMARY', 'agent-storm');
+
+const plan = new Plan(NAME);
+plan.arrival('agent_storm', {
+  rate: RATE,
+  vus: Number(given('K6_AGENT_VUS', '50')),
+  max: Number(given('K6_AGENT_MAX_VUS', '200')),
+  exec: 'heartbeat', p95: 500, p99: 1000, failed: 0.001,
+});
+lengths(plan);
+
+export const options = plan.options();
+export const handleSummary = summaryOf(plan);
+
+export function heartbeat() {
+  begin();
+  const number = padded((exec.scenario.iterationInTest % FLEET) + 1, 5);
+  const body = {
+    version: '2.1.0',
+    hostname: `loadtest-${number}.fleet.example.test`,
+    os: 'linux',
+    architecture: 'amd64',
+  };
+  const token = OWN_TOKEN ? `${OWN_TOKEN}${number}` : TOKEN;
+  const response = http.post(`${BASE}/api/v1/agents/ag-loadtest-${number}/heartbeat`, JSON.stringify(body), {
+    headers: { Authorization: `Bearer ${token}`, 'Content-Type': 'application/json' },
+    tags: { name: '/api/v1/agents/{id}/heartbeat' },
+  });
+  judged(response, 'heartbeat', [200]);
+}
