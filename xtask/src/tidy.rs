@@ -2,6 +2,7 @@
 
 mod arrows;
 mod calls;
+mod edge_table;
 mod files;
 mod manifests;
 mod migrations;
@@ -47,6 +48,7 @@ fn problems(root: &Path) -> Result<Vec<String>> {
         files::check(root, &files)?,
         words::check(root, &files)?,
         calls::check(root, &files),
+        edge_table::check(root, &files)?,
         migrations::check(root)?,
     ]
     .concat())

@@ -1,5 +1,7 @@
 //! Accounts: made, shown, changed, given up, and given another key (RFC 8555 §7.3).
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use certctl_acme::{
     jwk::{Jwk, account_id},
     key_change::{self, Outer},
@@ -100,7 +102,7 @@ impl Acme {
         let binding = self.check_binding(&asked, jwk, request).await?;
         if let Some(client) = request.client {
             let limits = &self.state.limits;
-            limits.new_account.take(&client.to_string(), now).await?;
+            limits.new_account.take(&network_of(client), now).await?;
         }
         let account = Account {
             id: account_id(&request.profile, &thumbprint),
@@ -281,6 +283,14 @@ impl Acme {
                 Err(refusal)
             }
         }
+    }
+}
+
+/// Whom the limit of new accounts is for: of IPv6 a whole /64, since that is what one host has to choose its address from.
+fn network_of(client: IpAddr) -> String {
+    match client.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).to_string(),
     }
 }
 

@@ -260,7 +260,12 @@ impl Acme {
             return Ok(());
         };
         let kind = context.challenge.challenge_type;
-        let found = self.look(&context, taken).await;
+        let is_late = taken.deadline <= Instant::now();
+        let found = if is_late {
+            Err(no_time())
+        } else {
+            self.look(&context, taken).await
+        };
         if let Err(problem) = &found {
             tracing::info!(challenge.id = %taken.id, problem = problem.kind.as_str(), detail = %problem.detail, "a challenge was not proved");
         }
@@ -270,7 +275,12 @@ impl Acme {
             token: taken.token,
             found,
             until,
-            pause_after: self.state.config.pause_after,
+            // That the server had no time is no fault of whoever has the name.
+            pause_after: if is_late {
+                0
+            } else {
+                self.state.config.pause_after
+            },
             context: Box::new(context),
         }));
         match self.submit_own(work).await {
@@ -290,10 +300,7 @@ impl Acme {
 
     /// Tries until the proof is there, the tries are used up, or the time is over.
     async fn look(&self, context: &InContext, taken: &Taken) -> Result<(), Problem> {
-        let mut last = Problem::new(ProblemType::Connection, "there was no time to look");
-        if taken.deadline <= Instant::now() {
-            return Err(last);
-        }
+        let mut last = no_time();
         let tries = async {
             for wait in &self.state.config.challenge_tries {
                 tokio::time::sleep(*wait).await;
@@ -346,4 +353,9 @@ impl Acme {
         let profile = context.order.profile_id.clone();
         Some(Urls::new(origin, Family::Profile(profile)).account(&context.order.account_id))
     }
+}
+
+/// What is found where nobody looked.
+fn no_time() -> Problem {
+    Problem::new(ProblemType::Connection, "there was no time to look")
 }

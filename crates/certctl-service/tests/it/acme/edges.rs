@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use certctl_acme::{base64url, client::Signer};
-use certctl_domain::{key::KeySpec, name::SubjectAltName};
-use certctl_pki::{csr::CsrBuilder, key::PrivateKey};
+use certctl_domain::{key::KeySpec, name::SubjectAltName, profile::ExtendedKeyUsage};
+use certctl_pki::{cert::ParsedCertificate, csr::CsrBuilder, key::PrivateKey};
 use certctl_service::acme::AcmeConfig;
 use certctl_testkit::{TestDb, db_tests};
 use serde_json::{Value, json};
@@ -127,6 +127,31 @@ db_tests! {
         client.finalize(&id, &["a.example.test"]).await.unwrap();
     }
 
+    async fn a_certificate_has_the_uses_of_its_profile(db: TestDb) {
+        const CLIENT_AUTH: &str = "1.3.6.1.5.5.7.3.2";
+        const SERVER_AUTH: &str = "1.3.6.1.5.5.7.3.1";
+        // 1.3.6.1.5.5.7.1.24, RFC 7633.
+        const TLS_FEATURE: &[u8] = &[0x06, 8, 0x2b, 6, 1, 5, 5, 7, 1, 24];
+        let server = Server::new(db).await;
+        let client = server.client().await;
+        let staples = |der: &[u8]| der.windows(TLS_FEATURE.len()).any(|part| part == TLS_FEATURE);
+        let (_, download) = server.issued(&client, "a.example.test").await;
+        let der = leaf(&download);
+        assert_eq!(ParsedCertificate::from_der(&der).unwrap().extended_key_usages(), [SERVER_AUTH]);
+        assert!(!staples(&der));
+        server.world.profile(|profile| {
+            profile.allowed_ekus = vec![ExtendedKeyUsage::ClientAuth, ExtendedKeyUsage::ServerAuth];
+            profile.must_staple = true;
+        }).await;
+        server.world.clock.advance(Duration::from_secs(2));
+        let (_, download) = server.issued(&client, "a.example.test").await;
+        let der = leaf(&download);
+        let mut uses = ParsedCertificate::from_der(&der).unwrap().extended_key_usages();
+        uses.sort_unstable();
+        assert_eq!(uses, [SERVER_AUTH, CLIENT_AUTH]);
+        assert!(staples(&der));
+    }
+
     async fn one_csr_is_good_for_two_orders(db: TestDb) {
         let server = Server::new(db).await;
         let client = server.client().await;
@@ -232,7 +257,7 @@ db_tests! {
         client.finalize(&id, &["a.example.test"]).await.unwrap();
         server.world.work().await;
         let certificate = last(&body(&client.show_order(&id).await.unwrap().order)["certificate"]);
-        let issued = certctl_pki::cert::ParsedCertificate::from_der(&leaf(&client.download(&certificate).await.unwrap())).unwrap();
+        let issued = ParsedCertificate::from_der(&leaf(&client.download(&certificate).await.unwrap())).unwrap();
         assert_eq!(issued.not_before().to_rfc3339(), start);
         assert!(issued.not_after().to_rfc3339() <= end);
     }

@@ -83,6 +83,13 @@ db_tests! {
         let refused = account_from(&server, "192.0.2.1").await.err().unwrap();
         assert_eq!(refused, ("429 rateLimited".to_owned(), Some(1800)));
         assert!(account_from(&server, "192.0.2.2").await.is_ok(), "each address has its own");
+        assert!(account_from(&server, "::ffff:192.0.2.1").await.is_err(), "however it is written");
+        // Whoever has one address of IPv6 has more of them than could ever be counted.
+        for host in ["2001:db8::1", "2001:db8::2:0:0:1"] {
+            assert!(account_from(&server, host).await.is_ok());
+        }
+        assert!(account_from(&server, "2001:db8::ffff").await.is_err());
+        assert!(account_from(&server, "2001:db8:0:1::1").await.is_ok());
         // Who has an account is told of it as often as they like.
         let again = first.post_jwk(&first.urls.new_account(), &json!({})).await;
         let again = SignedRequest { client: Some("192.0.2.1".parse().unwrap()), ..again };

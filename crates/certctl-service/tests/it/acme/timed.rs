@@ -121,6 +121,8 @@ one_thread_tests! {
             assert_eq!(ended(&client, &order, name).await, CONNECTION);
         }
         assert_eq!(server.proofs.names(), ["a.example.test"]);
+        let failing = server.world.db.texts("SELECT identifier_value AS value FROM acme_failing_names").await;
+        assert_eq!(failing, ["a.example.test"], "nobody's name is paused because the server was busy");
         looking.end().await;
     }
 
