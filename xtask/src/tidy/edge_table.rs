@@ -81,7 +81,7 @@ fn row(line: &str) -> Option<Vec<&str>> {
     let is_rule = cells
         .next()?
         .starts_with(|first: char| first.is_ascii_digit());
-    let named = cells.next_back()?;
+    let named = cells.last()?;
     is_rule.then(|| {
         named
             .split(", ")
