@@ -6,7 +6,9 @@
 )]
 
 mod child;
+mod real_apache;
 mod real_challenges;
+mod real_haproxy;
 mod real_nginx;
 mod real_postgres;
 

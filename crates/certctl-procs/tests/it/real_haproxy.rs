@@ -1,0 +1,66 @@
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::process::Command;
+
+use certctl_procs::Error;
+use certctl_procs::haproxy::{self, HaProxy};
+use certctl_procs::install::{Program, ensure};
+use certctl_procs::ports::free_port;
+
+use crate::{eventually, runs};
+
+fn serving(port: u16, body: &str) -> String {
+    haproxy::conf(&format!(
+        "frontend web\n    bind 127.0.0.1:{port}\n    http-request return status 200 content-type text/plain string {body}"
+    ))
+}
+
+fn get(port: u16) -> String {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn run(command: &str) -> bool {
+    let mut words = command.split_whitespace();
+    let program = words.next().unwrap();
+    Command::new(program)
+        .args(words)
+        .status()
+        .unwrap()
+        .success()
+}
+
+#[test]
+fn haproxy_serves_reloads_and_stops() {
+    ensure(&[Program::HaProxy]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port().unwrap();
+    let server = HaProxy::start(folder.path(), &serving(port, "first"), port).unwrap();
+    assert!(get(port).ends_with("first"));
+
+    std::fs::write(server.conf_path(), serving(port, "second")).unwrap();
+    assert!(run(&server.validate_command()));
+    assert!(run(&server.reload_command()));
+    eventually("the new text is served", || get(port).ends_with("second"));
+
+    std::fs::write(server.conf_path(), "nonsense").unwrap();
+    assert!(!run(&server.validate_command()));
+
+    let pid = server.pid();
+    server.stop().unwrap();
+    assert!(!runs(pid));
+    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
+}
+
+#[test]
+fn a_refused_configuration_says_why() {
+    ensure(&[Program::HaProxy]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    match HaProxy::start(folder.path(), &haproxy::conf("nonsense on"), 1) {
+        Err(Error::Ended { output, .. }) => assert!(output.contains("nonsense"), "{output}"),
+        other => panic!("{other:?}"),
+    }
+}
