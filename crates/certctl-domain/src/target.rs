@@ -118,9 +118,25 @@ const REFUSED: [char; 18] = [
     '\u{2028}',
 ];
 
+/// Whether a text can be the name of a partition or an object of an F5 appliance (targets §3.13): 1 to 255 of letters,
+/// digits, dots, underscores and dashes.
+#[must_use]
+pub fn is_appliance_name(text: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    (1..=255).contains(&text.len()) && text.bytes().all(fits)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::parse_command;
+    use super::{is_appliance_name, parse_command};
+
+    #[test]
+    fn names_of_an_appliance_lead_nowhere_else() {
+        assert!(is_appliance_name("web_1.example-com"));
+        for bad in ["", "a/b", "~a", "a b", "ä", "a%2f", &"a".repeat(256)] {
+            assert!(!is_appliance_name(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn a_command_is_words_and_nothing_a_shell_would_read() {

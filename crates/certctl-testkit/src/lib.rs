@@ -16,6 +16,9 @@ pub use entities::Basics;
 /// For tests of crates that may not name it: secrets and times.
 pub use certctl_domain as domain;
 
+/// For tests of crates that may not name it: a BIG-IP that is none.
+pub use certctl_f5_mock as f5_mock;
+
 /// For tests of crates that may not name it: guarded programs.
 pub use certctl_procs as procs;
 

@@ -141,6 +141,17 @@ impl Device {
         self.held().faults.add(fault);
     }
 
+    /// Changes a profile as an operator at the device would; whether the device allows it.
+    pub fn patch(&self, profile: &FullPath, changes: &Value) -> bool {
+        let patched = self.change(|held| {
+            let mut draft = held.config.clone();
+            draft.patch_profile(profile, changes)?;
+            held.config = draft;
+            Ok(())
+        });
+        patched.is_ok()
+    }
+
     /// Ends every token, as a restart does.
     pub fn end_sessions(&self) {
         self.held().sessions.forget();

@@ -3,17 +3,28 @@
 //! Connectors run on agents only; the server never connects to a target (targets, head).
 
 pub mod config;
-mod nginx;
+mod f5;
+mod haproxy;
+mod pem;
+mod reloaded;
+mod verify;
+mod web_server;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use certctl_domain::{
     secret::Secret, target::TargetType, time::Timestamp, validation::InvalidField,
 };
+use certctl_pki::{cert::ParsedCertificate, key::PrivateKey};
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-pub use self::nginx::Nginx;
+pub use self::{
+    f5::{F5, F5Error},
+    haproxy::HaProxy,
+    reloaded::Means,
+    web_server::WebServer,
+};
 use crate::{
     deploy::{self, Engine, command::CommandRunner},
     probe::Prober,
@@ -32,6 +43,9 @@ pub enum Error {
     /// The target installs a key and was given none.
     #[error("the target installs a private key and none was given")]
     KeyMissing,
+    /// The key that was given is that of another certificate.
+    #[error("the private key does not belong to the certificate")]
+    KeyMismatch,
     /// The certificate that was given cannot be read.
     #[error("the certificate cannot be read")]
     BadCertificate(#[source] certctl_pki::Error),
@@ -41,6 +55,9 @@ pub enum Error {
     /// The dry run was refused.
     #[error("{0}")]
     DryRun(String),
+    /// The appliance could not be reached or refused, before anything that is live was touched.
+    #[error("the appliance did not do what was asked")]
+    F5(#[source] F5Error),
     /// The deployment failed.
     #[error(transparent)]
     Deploy(#[from] deploy::Error),
@@ -54,9 +71,11 @@ impl Error {
             Self::Unsupported(_) => "unsupported",
             Self::Config(_) => "config_invalid",
             Self::KeyMissing => "key_missing",
+            Self::KeyMismatch => "key_mismatch",
             Self::BadCertificate(_) => "certificate_invalid",
             Self::DryRunNotSupported => "dry_run_not_supported",
             Self::DryRun(_) => "validate_failed",
+            Self::F5(_) => deploy::Kind::WriteFailed.as_str(),
             Self::Deploy(failure) => failure.kind().as_str(),
         }
     }
@@ -84,6 +103,35 @@ pub struct DeploymentRequest {
     pub target_config: Value,
     /// `certificate_id` and `job_id`, for those who record them.
     pub metadata: BTreeMap<String, String>,
+}
+
+impl DeploymentRequest {
+    /// The key, for the types that install one; it is that of the certificate.
+    ///
+    /// Services would say so, too, but Apache only when it is too late: it checks nothing before a reload and ends with it.
+    fn key(&self) -> Result<&str, Error> {
+        let key = self.key_pem.as_ref().filter(|key| !key.is_empty());
+        let text = key.map(Secret::expose).ok_or(Error::KeyMissing)?;
+        let leaf = ParsedCertificate::from_pem(&self.cert_pem).map_err(Error::BadCertificate)?;
+        // A key of a kind that is not known here is for the service to judge.
+        match PrivateKey::from_pem(text) {
+            Ok(key) if !leaf.matches_key(&key) => Err(Error::KeyMismatch),
+            _ => Ok(text),
+        }
+    }
+}
+
+/// SHA-256 of the leaf, lowercase hex.
+fn leaf_fingerprint(pem_text: &str) -> Result<String, Error> {
+    ParsedCertificate::from_pem(pem_text)
+        .map(|leaf| leaf.fingerprint_sha256())
+        .map_err(Error::BadCertificate)
+}
+
+/// `<type>-<unix seconds>`.
+fn deployment_id(target_type: TargetType, now: Timestamp) -> String {
+    let name = target_type.as_str().to_ascii_lowercase();
+    format!("{name}-{}", now.as_seconds())
 }
 
 /// A deployment that succeeded.
@@ -157,11 +205,19 @@ impl Registry {
     /// Every connector there is, working through this engine and this runner.
     #[must_use]
     pub fn standard(engine: &Engine, runner: &Arc<dyn CommandRunner>) -> Self {
-        let prober = Prober::new();
-        Self::default().with(
-            TargetType::Nginx,
-            Arc::new(Nginx::new(engine.clone(), Arc::clone(runner), prober)),
-        )
+        let means = Means {
+            engine: engine.clone(),
+            runner: Arc::clone(runner),
+            prober: Prober::new(),
+        };
+        Self::default()
+            .with(TargetType::Nginx, Arc::new(WebServer::nginx(means.clone())))
+            .with(
+                TargetType::Apache,
+                Arc::new(WebServer::apache(means.clone())),
+            )
+            .with(TargetType::HaProxy, Arc::new(HaProxy::new(means.clone())))
+            .with(TargetType::F5, Arc::new(F5::new(means)))
     }
 
     /// The same registry with another connector for a type.

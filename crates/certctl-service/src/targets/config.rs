@@ -3,7 +3,7 @@
 use std::path::{Component, Path};
 
 use certctl_domain::{
-    target::{COMMAND_FIELDS, TargetType, parse_command},
+    target::{COMMAND_FIELDS, TargetType, is_appliance_name, parse_command},
     validation::InvalidField,
 };
 use serde_json::{Map, Value};
@@ -34,6 +34,13 @@ pub(super) fn checked(kind: TargetType, config: Value) -> Result<Value, InvalidF
             && (file.contains(['/', '\\', '\0']) || file == "." || file.contains(".."))
         {
             return Err(bad(name, "must be the name of a file, without a folder"));
+        }
+    }
+    for name in appliance_names(kind) {
+        if let Some(value) = text(&fields, name)?
+            && !is_appliance_name(value)
+        {
+            return Err(bad(name, "may hold letters, digits, `.`, `_` and `-`"));
         }
     }
     if runs_commands(kind) {
@@ -105,6 +112,7 @@ fn absolute_paths(kind: TargetType) -> &'static [&'static str] {
         | TargetType::Ssh => &["cert_path", "key_path", "chain_path"],
         TargetType::HaProxy => &["pem_path"],
         TargetType::Traefik | TargetType::Envoy => &["cert_dir"],
+        TargetType::F5 => &["ca_bundle_path"],
         TargetType::JavaKeystore => &["keystore_path"],
         _ => &[],
     }
@@ -114,6 +122,14 @@ fn file_names(kind: TargetType) -> &'static [&'static str] {
     match kind {
         TargetType::Traefik | TargetType::Caddy => &["cert_file", "key_file"],
         TargetType::Envoy => &["cert_filename", "key_filename", "chain_filename"],
+        _ => &[],
+    }
+}
+
+/// Names that become parts of an appliance's URLs (targets §3.13).
+fn appliance_names(kind: TargetType) -> &'static [&'static str] {
+    match kind {
+        TargetType::F5 => &["ssl_profile", "partition"],
         _ => &[],
     }
 }

@@ -269,6 +269,9 @@ db_tests! {
             ("Traefik", json!({"cert_dir": "/c", "cert_file": "../c"}), "config: cert_file: must be the name of a file, without a folder"),
             ("Caddy", json!({"mode": "file"}), "config: cert_dir: is required"),
             ("F5", json!({"host": "h", "username": "u", "ssl_profile": "p"}), "config: password: is required"),
+            ("F5", json!({"host": "h", "username": "u", "password": "p", "ssl_profile": "a/b"}), "config: ssl_profile: may hold letters, digits, `.`, `_` and `-`"),
+            ("F5", json!({"host": "h", "username": "u", "password": "p", "ssl_profile": "a", "partition": "~"}), "config: partition: may hold letters, digits, `.`, `_` and `-`"),
+            ("F5", json!({"host": "h", "username": "u", "password": "p", "ssl_profile": "a", "ca_bundle_path": "f5.pem"}), "config: ca_bundle_path: must be an absolute path without `..`"),
         ] {
             let refused = input("tgt-1", kind, with(&nginx(), over));
             let error = kit.services.create_target(&kit.admin, refused.clone()).await.unwrap_err();
