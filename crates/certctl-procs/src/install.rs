@@ -20,10 +20,6 @@ pub enum Program {
     Postgres,
     /// The web server.
     Nginx,
-    /// The web server.
-    Apache,
-    /// The proxy.
-    HaProxy,
     /// The command-line tool.
     OpenSsl,
     /// The interpreter, able to make environments of its own.
@@ -56,8 +52,6 @@ impl Program {
         match self {
             Self::Postgres => "PostgreSQL",
             Self::Nginx => "nginx",
-            Self::Apache => "Apache",
-            Self::HaProxy => "HAProxy",
             Self::OpenSsl => "openssl",
             Self::Python => "Python 3 with venv",
             Self::ChallengeServer => "pebble-challtestsrv",
@@ -78,8 +72,6 @@ impl Program {
         match self {
             Self::Postgres => "postgresql",
             Self::Nginx => "nginx",
-            Self::Apache => "apache2",
-            Self::HaProxy => "haproxy",
             Self::OpenSsl => "openssl",
             Self::Python => "python3-venv",
             Self::ChallengeServer => "pebble",
@@ -100,9 +92,6 @@ impl Program {
         match self {
             Self::Postgres => postgres_programs(Path::new("/usr/lib/postgresql")),
             Self::Nginx => executable("nginx"),
-            // Debian's name; it is `httpd` everywhere else.
-            Self::Apache => executable("apache2"),
-            Self::HaProxy => executable("haproxy"),
             Self::OpenSsl => executable("openssl"),
             Self::Python => executable("python3").filter(|python| makes_environments(python)),
             Self::ChallengeServer => executable("pebble-challtestsrv"),

@@ -152,7 +152,7 @@ async fn what_cannot_be_deployed_is_named() {
     let bench = Bench::start().await;
     bench.has_live_pair("mc-1");
     let mut other_type = deployment("job-1", "mc-1", "tgt-1", &bench.target());
-    other_type["target_type"] = json!("HAProxy");
+    other_type["target_type"] = json!("Traefik");
     let unknown = deployment("job-2", "mc-unknown", "tgt-2", &bench.target());
     let mut dangerous = bench.target();
     dangerous["reload_command"] = json!("true; reboot");
@@ -163,7 +163,7 @@ async fn what_cannot_be_deployed_is_named() {
     bench.server.state().deployments = vec![other_type, unknown, dangerous, refusing];
     bench.agent().poll_once().await.unwrap();
     for (job, kind, rollback, said) in [
-        ("job-1", "unsupported", "none", "HAProxy are not supported"),
+        ("job-1", "unsupported", "none", "Traefik are not supported"),
         ("job-2", "certificate_unavailable", "none", "404"),
         (
             "job-3",
