@@ -4,7 +4,6 @@
 //! (model §1).
 
 use std::{
-    fmt,
     hash::{BuildHasher, Hasher, RandomState},
     str::FromStr,
     sync::{
@@ -38,11 +37,40 @@ fn generate(prefix: &str, now: Timestamp) -> String {
     format!("{prefix}-{}-{count}", i128::from(now.as_micros()) * 1000)
 }
 
-macro_rules! ids {
-    ($($(#[$meta:meta])* $name:ident = $prefix:literal;)+) => {$(
+/// The text newtype that every id is, whatever it may be made of.
+macro_rules! text_id {
+    ($(#[$meta:meta])* $name:ident) => {
         $(#[$meta])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(String);
+
+        impl $name {
+            /// Takes an id that the database holds; rows are trusted to keep what was checked when they were written.
+            #[must_use]
+            pub fn from_stored(text: String) -> Self {
+                Self(text)
+            }
+
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+pub(crate) use text_id;
+
+macro_rules! ids {
+    ($($(#[$meta:meta])* $name:ident = $prefix:literal;)+) => {$(
+        text_id! { $(#[$meta])* $name }
 
         impl $name {
             /// What an id that certctl makes itself starts with.
@@ -62,28 +90,10 @@ macro_rules! ids {
                 Self(generate($prefix, now))
             }
 
-            /// Takes an id that the database holds; rows are trusted to keep what was checked when they were written.
-            #[must_use]
-            pub fn from_stored(text: String) -> Self {
-                Self(text)
-            }
-
-            /// The id as text.
-            #[must_use]
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-
             /// Gives the text up.
             #[must_use]
             pub fn into_string(self) -> String {
                 self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
             }
         }
 

@@ -1,6 +1,6 @@
 //! The ids of ACME objects. They stand in URLs that anybody may try, so they are random and not counted.
 
-use crate::id::CertificateId;
+use crate::id::{CertificateId, text_id};
 
 /// Random bytes behind an id: 80 bits, sixteen characters.
 pub const SUFFIX_BYTES: usize = 10;
@@ -24,9 +24,7 @@ fn suffix(random: [u8; SUFFIX_BYTES]) -> String {
 
 macro_rules! ids {
     ($($(#[$meta:meta])* $name:ident = $prefix:literal;)+) => {$(
-        $(#[$meta])*
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(String);
+        text_id! { $(#[$meta])* $name }
 
         impl $name {
             /// What the id starts with.
@@ -44,24 +42,6 @@ macro_rules! ids {
                 let rest = text.strip_prefix(Self::PREFIX)?;
                 let known = rest.len() == SUFFIX_BYTES * 8 / 5 && rest.bytes().all(|b| ALPHABET.contains(&b));
                 known.then(|| Self(text.to_owned()))
-            }
-
-            /// Takes an id that the database holds.
-            #[must_use]
-            pub fn from_stored(text: String) -> Self {
-                Self(text)
-            }
-
-            /// The id as text.
-            #[must_use]
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(&self.0)
             }
         }
     )+};
@@ -82,10 +62,11 @@ pub fn managed_certificate_id(random: [u8; SUFFIX_BYTES]) -> CertificateId {
     CertificateId::from_stored(format!("mc-acme-{}", suffix(random)))
 }
 
-/// An account: `acme-acc-` and a digest of profile and key, so that one key may hold an account on each profile, and finding
-/// the account of a key needs no search.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AcmeAccountId(String);
+text_id! {
+    /// An account: `acme-acc-` and a digest of profile and key, so that one key may hold an account on each profile, and finding
+    /// the account of a key needs no search.
+    AcmeAccountId
+}
 
 impl AcmeAccountId {
     /// What the id starts with.
@@ -107,29 +88,12 @@ impl AcmeAccountId {
                 .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
         known.then(|| Self(text.to_owned()))
     }
-
-    /// Takes an id that the database holds.
-    #[must_use]
-    pub fn from_stored(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The id as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
-impl std::fmt::Display for AcmeAccountId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
+text_id! {
+    /// The name of a key for external account binding (RFC 8555 §7.3.4): what an operator chose, 1 to 128 visible ASCII characters.
+    EabKeyId
 }
-
-/// The name of a key for external account binding (RFC 8555 §7.3.4): what an operator chose, 1 to 128 visible ASCII characters.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EabKeyId(String);
 
 impl EabKeyId {
     /// Reads a name.
@@ -137,12 +101,6 @@ impl EabKeyId {
     pub fn parse(text: &str) -> Option<Self> {
         ((1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()))
             .then(|| Self(text.to_owned()))
-    }
-
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 }
 
