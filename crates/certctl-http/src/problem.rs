@@ -99,9 +99,10 @@ pub(crate) fn render(mut response: Response, id: RequestId) -> Response {
     let reply = Reply::of(&error);
     let status = reply.status.as_u16();
     match reply.status {
-        // What certctl does not do, and a third party that failed, are no faults of ours that an operator has to look into; anyone
-        // may ask for the first as often as they like.
+        // What certctl does not do or an operator switched off, and a third party that failed, are no faults of ours that somebody
+        // has to look into; callers may ask for the first two as often as they like.
         StatusCode::NOT_IMPLEMENTED => {}
+        _ if matches!(&*error, ApiError::Service(ServiceError::Disabled(_))) => {}
         StatusCode::BAD_GATEWAY => {
             tracing::warn!(status, error = %ErrorChain(&*error), "a third party failed");
         }

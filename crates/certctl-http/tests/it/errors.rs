@@ -35,6 +35,7 @@ async fn fail(State(_): State<AppState>, query: QueryPairs) -> Result<String, Ap
         }),
         "exports" => Error::TooManyExports { retry_after: 1234 },
         "unprocessable" => Error::Unprocessable("the profile forbids RSA".into()),
+        "disabled" => Error::Disabled("the ACME server is switched off".into()),
         "not-supported" => Error::NotSupported("its CA tells that".into()),
         "bad-gateway" => Error::BadGateway("the issuer did not answer".into()),
         "unavailable" => Error::Unavailable("canary: connection to 10.0.0.5 refused".into()),

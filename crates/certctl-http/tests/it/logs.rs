@@ -85,12 +85,13 @@ async fn requests_are_counted_by_template_and_never_by_what_clients_invent() {
     assert!(!text.contains("BREW") && !text.contains("/invented"));
 }
 
-/// Anyone may ask for the status of what a CA of others signed, as often as they like.
+/// Anyone may ask for the status of what a CA of others signed, as often as they like; and what an operator switched off is off.
 #[tokio::test]
 async fn only_faults_of_certctl_are_logged_as_errors() {
     let api = TestApi::new();
     for (with, status, level) in [
         ("not-supported", 501, None),
+        ("disabled", 503, None),
         ("bad-gateway", 502, Some("WARN")),
         ("broken", 500, Some("ERROR")),
         ("unavailable", 503, Some("ERROR")),
