@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use certctl_domain::id::{IssuerId, OwnerId, ProfileId, RenewalPolicyId, TeamId};
+use certctl_domain::{
+    id::{IssuerId, OwnerId, ProfileId, RenewalPolicyId, TeamId},
+    profile::AcmeAuthMode,
+};
 
 use crate::{
     database::DatabaseSettings,
@@ -51,20 +54,22 @@ settings!(ACME_SERVER, "ACME server" {
         "Whether clients are told when to renew (RFC 9773).";
     ACME_SERVER_ARI_POLL_INTERVAL: Span = Span::at_least_seconds(1), Text("6h"), SERVER,
         "After how long clients are to ask again when to renew.";
-    ACME_SERVER_RATE_LIMIT_ORDERS_PER_HOUR: Count = PER_HOUR, Text("100"), SERVER,
+    ACME_SERVER_RATE_LIMIT_ORDERS_PER_HOUR: Count = LIMIT, Text("100"), SERVER,
         "Orders of each account in an hour; 0 means no limit. Renewals that name what they replace do not count.";
-    ACME_SERVER_RATE_LIMIT_CONCURRENT_ORDERS: Count = PER_HOUR, Text("5"), SERVER,
+    ACME_SERVER_RATE_LIMIT_CONCURRENT_ORDERS: Count = LIMIT, Text("5"), SERVER,
         "Orders of each account that are open at a time; 0 means no limit.";
-    ACME_SERVER_RATE_LIMIT_KEY_CHANGE_PER_HOUR: Count = PER_HOUR, Text("5"), SERVER,
+    ACME_SERVER_RATE_LIMIT_KEY_CHANGE_PER_HOUR: Count = LIMIT, Text("5"), SERVER,
         "Changes of the key of each account in an hour; 0 means no limit.";
-    ACME_SERVER_RATE_LIMIT_CHALLENGE_RESPONDS_PER_HOUR: Count = PER_HOUR, Text("60"), SERVER,
+    ACME_SERVER_RATE_LIMIT_CHALLENGE_RESPONDS_PER_HOUR: Count = LIMIT, Text("60"), SERVER,
         "Answers to each challenge in an hour; 0 means no limit.";
-    ACME_SERVER_RATE_LIMIT_NEW_ACCOUNTS_PER_HOUR: Count = PER_HOUR, Text("10"), SERVER,
+    ACME_SERVER_RATE_LIMIT_NEW_ACCOUNTS_PER_HOUR: Count = LIMIT, Text("10"), SERVER,
         "Accounts made from each address in an hour; 0 means no limit.";
-    ACME_SERVER_RATE_LIMIT_UNAUTH_RPS: Count = PER_HOUR, Text("0"), SERVER,
+    ACME_SERVER_RATE_LIMIT_UNAUTH_RPS: Count = LIMIT, Text("0"), SERVER,
         "Requests without signature (directory, nonces, when to renew) of each address in a second; 0 means no limit beyond that of all requests.";
     ACME_SERVER_GC_INTERVAL: Span = Span::ANY, Text("1m"), SERVER,
         "How often what has expired is ended and what is old is removed; 0 turns it off.";
+    ACME_SERVER_ORDER_RETENTION: Span = Span::at_least_seconds(1), Text("2160h"), SERVER,
+        "How long an order is kept that has ended, and failures of a name; an order whose certificate is in date is kept longer, until that has expired.";
     ACME_SERVER_TOS_URL: WebUrl = WebUrl, Unset, SERVER,
         "Where the terms of service are. When set, an account is made only for who agrees to them.";
     ACME_SERVER_WEBSITE: WebUrl = WebUrl, Unset, SERVER, "Where more is said about this CA.";
@@ -86,28 +91,23 @@ settings!(ACME_SERVER, "ACME server" {
 });
 
 const MODES: &[(&str, AcmeAuthMode)] = &[
-    ("trust_authenticated", AcmeAuthMode::TrustAuthenticated),
-    ("challenge", AcmeAuthMode::Challenge),
+    (
+        AcmeAuthMode::TrustAuthenticated.as_str(),
+        AcmeAuthMode::TrustAuthenticated,
+    ),
+    (AcmeAuthMode::Challenge.as_str(), AcmeAuthMode::Challenge),
 ];
 const AT_ONCE: Integer = Integer {
     min: i64::MIN,
     max: 10_000,
 };
-const PER_HOUR: Count = Count {
+/// Beyond it a limit would be none; 0 says that there is none.
+const LIMIT: Count = Count {
     min: 0,
     max: 100_000_000,
 };
 /// Who may use an ACME server that nobody configured.
 const THIS_MACHINE: &str = "127.0.0.0/8,::1/128";
-
-/// How identifiers are authorised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AcmeAuthMode {
-    /// Every account is believed.
-    TrustAuthenticated,
-    /// Control has to be proved.
-    Challenge,
-}
 
 /// The ACME server.
 #[derive(Debug, Clone)]
@@ -138,6 +138,8 @@ pub struct AcmeServerSettings {
     pub ari_poll_interval: Duration,
     /// How often what has expired is ended; none for never.
     pub gc_interval: Option<Duration>,
+    /// How long orders are kept that have ended; at least a second.
+    pub order_retention: Duration,
     /// Where the terms of service are.
     pub terms_url: Option<String>,
     /// Where more is said about the CA.
@@ -236,6 +238,7 @@ impl AcmeServerSettings {
             ari_enabled: reader.get(&ACME_SERVER_ARI_ENABLED),
             ari_poll_interval: reader.get(&ACME_SERVER_ARI_POLL_INTERVAL),
             gc_interval: (!gc_interval.is_zero()).then_some(gc_interval),
+            order_retention: reader.get(&ACME_SERVER_ORDER_RETENTION),
             terms_url: reader.find(&ACME_SERVER_TOS_URL),
             website: reader.find(&ACME_SERVER_WEBSITE),
             caa_identities: reader.find(&ACME_SERVER_CAA_IDENTITIES).unwrap_or_default(),

@@ -30,7 +30,7 @@ mod status;
 mod table;
 
 pub use crate::{
-    acme_server::{AcmeAuthMode, AcmeLimits, AcmeServerSettings, AcmeValidation},
+    acme_server::{AcmeLimits, AcmeServerSettings, AcmeValidation},
     agent::{AgentIdentity, AgentOverrides, AgentSettings},
     api_key::NamedKey,
     auth::{AuthSettings, AuthType},

@@ -3,17 +3,14 @@
 use std::sync::Arc;
 
 use certctl_connectors::acme::{Caa, Config, Validators};
-use certctl_domain::{
-    id::{IssuerId, RenewalPolicyId},
-    profile::AcmeAuthMode,
-};
+use certctl_domain::id::{IssuerId, RenewalPolicyId};
 use certctl_http::AcmeHttp;
 use certctl_service::{
     Services,
     acme::{AcmeConfig, AcmePorts},
     first_run::LOCAL_ISSUER,
 };
-use certctl_settings::{AcmeAuthMode as ModeSetting, Settings};
+use certctl_settings::Settings;
 
 /// The renewal policy that every database begins with.
 const FIRST_POLICY: &str = "rp-default";
@@ -27,10 +24,7 @@ pub(crate) fn service(settings: &Settings) -> Option<AcmeConfig> {
     let config = AcmeConfig {
         default_profile: acme.default_profile_id.clone(),
         offered_profiles: acme.offered_profiles.clone(),
-        default_auth_mode: match acme.default_auth_mode {
-            ModeSetting::TrustAuthenticated => AcmeAuthMode::TrustAuthenticated,
-            ModeSetting::Challenge => AcmeAuthMode::Challenge,
-        },
+        default_auth_mode: acme.default_auth_mode,
         nonce_ttl: acme.nonce_ttl,
         nonce_secret: settings.encryption.key.clone(),
         order_ttl: acme.order_ttl,
@@ -53,6 +47,7 @@ pub(crate) fn service(settings: &Settings) -> Option<AcmeConfig> {
         team: acme.default_team_id.clone(),
         renewal_policy: acme.default_renewal_policy_id.clone(),
         issuer: acme.issuer_id.clone(),
+        retention: acme.order_retention,
         ..AcmeConfig::default()
     };
     Some(if acme.by_default {

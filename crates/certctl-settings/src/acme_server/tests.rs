@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use certctl_domain::time::Timestamp;
+use certctl_domain::{profile::AcmeAuthMode, time::Timestamp};
 
-use super::{AcmeAuthMode, AcmeServerSettings};
+use super::AcmeServerSettings;
 use crate::{Error, MapEnv, Settings, Sources};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_795_219_200);
@@ -58,6 +58,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(acme.order_ttl, Duration::from_secs(86_400));
     assert_eq!(acme.authorization_ttl, Duration::from_secs(86_400));
     assert_eq!(acme.gc_interval, Some(Duration::from_secs(60)));
+    assert_eq!(acme.order_retention, Duration::from_secs(90 * 86_400));
     assert_eq!(acme.ari_poll_interval, Duration::from_secs(21_600));
     assert!(acme.ari_enabled && !acme.eab_required);
     let validation = &acme.validation;
@@ -99,6 +100,7 @@ fn what_is_out_of_bounds_stops_the_start_and_names_the_variable() {
         ("HTTP01_PORT", "0"),
         ("RATE_LIMIT_ORDERS_PER_HOUR", "-1"),
         ("GC_INTERVAL", "10ms"),
+        ("ORDER_RETENTION", "0"),
         ("TOS_URL", "ftp://a"),
         ("TOS_URL", "https://a>;rel=\"x\""),
         ("WEBSITE", "https://"),
