@@ -4,6 +4,7 @@
 //! `cargo xtask` on a fresh machine starts within seconds.
 
 mod acme_conformance;
+mod acme_drill;
 mod audit_drill;
 mod bench;
 mod ci;
@@ -31,6 +32,7 @@ use clap::Parser;
 )]
 enum Xtask {
     AcmeConformance(acme_conformance::AcmeConformance),
+    AcmeDrill(acme_drill::AcmeDrill),
     AuditDrill(audit_drill::AuditDrill),
     Bench(bench::Bench),
     Ci(ci::Ci),
@@ -52,6 +54,7 @@ enum Xtask {
 fn main() -> ExitCode {
     let done = match Xtask::parse() {
         Xtask::AcmeConformance(conformance) => conformance.run(),
+        Xtask::AcmeDrill(drill) => drill.run(),
         Xtask::AuditDrill(drill) => drill.run(),
         Xtask::Bench(bench) => bench.run(),
         Xtask::Ci(ci) => ci.run(),

@@ -226,7 +226,7 @@ fn acme_gc(services: &Services, interval: Duration) -> Loop {
             };
             let swept = acme.gc().await?;
             let ended = swept.authorizations + swept.orders + swept.reconciled + swept.challenges;
-            let removed = swept.nonces + swept.deleted + swept.names;
+            let removed = swept.nonces + swept.deleted + swept.spent + swept.names;
             Ok((ended + removed > 0).then(|| {
             format!(
                 "ACME: {} authorisations expired, {} orders ended, {} made good, {} challenges taken up, {removed} rows removed",

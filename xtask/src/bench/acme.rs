@@ -17,8 +17,8 @@ use crate::stack::build::{Profile, Programs};
 use crate::stack::database::{Backend, Database};
 use crate::stack::home::{Home, append_to, bare};
 use crate::stack::server::Server;
-use crate::stack::wait::{LIMIT, until};
-use crate::stack::{openssl, random};
+use crate::stack::wait::LIMIT;
+use crate::stack::{acme, openssl, random};
 use crate::step::step;
 
 /// Whole signed ACME orders: a second beside pebble's, statements and commits of each, and what reading costs
@@ -40,7 +40,6 @@ pub(super) struct Acme {
 
 /// Requests for each look at what reading costs.
 const READS: usize = 1000;
-const PROFILE: &str = "prof-bench";
 
 impl Acme {
     pub(super) fn run(self) -> Result<()> {
@@ -181,33 +180,12 @@ impl Ours {
     fn start(programs: &Programs, home: &Home, backend: Backend) -> Result<Self> {
         let database = Database::start(backend, home)?;
         let key = random::secret()?;
-        let mut settings = vec![
-            ("CERTCTL_AUTH_SECRET", key.as_str()),
-            ("CERTCTL_RATE_LIMIT_ENABLED", "false"),
-            ("CERTCTL_LOG_LEVEL", "warn"),
-            ("CERTCTL_ACME_SERVER_ENABLED", "true"),
-            ("CERTCTL_ACME_SERVER_DEFAULT_PROFILE_ID", PROFILE),
-            ("CERTCTL_ACME_SERVER_DEFAULT_OWNER_ID", "o-bench"),
-            ("CERTCTL_ACME_SERVER_DEFAULT_TEAM_ID", "t-bench"),
-            (
-                "CERTCTL_ACME_SERVER_DEFAULT_RENEWAL_POLICY_ID",
-                "rp-default",
-            ),
-            ("CERTCTL_ACME_SERVER_ISSUER_ID", "iss-local"),
-        ];
-        for limit in [
-            "CERTCTL_ACME_SERVER_RATE_LIMIT_ORDERS_PER_HOUR",
-            "CERTCTL_ACME_SERVER_RATE_LIMIT_CONCURRENT_ORDERS",
-            "CERTCTL_ACME_SERVER_RATE_LIMIT_NEW_ACCOUNTS_PER_HOUR",
-        ] {
-            settings.push((limit, "0"));
-        }
+        let mut settings = acme::SETTINGS.to_vec();
+        settings.push(("CERTCTL_AUTH_SECRET", key.as_str()));
         let mut server = Server::new(&programs.server, home, "server", &database, &settings)?;
         server.start()?;
         let api = server.api()?;
-        furnish(&api)?;
-        // A profile that was just made is known within a second.
-        until("the directory", || Ok(api.bytes("/acme/directory").ok()))?;
+        acme::furnish(&api)?;
         if let Some(cluster) = database.cluster() {
             cluster.query(
                 "postgres",
@@ -276,19 +254,6 @@ impl Ours {
         ensure!(ended.success(), "the server ended with {ended}");
         Ok(())
     }
-}
-
-fn furnish(api: &Api) -> Result<()> {
-    api.post("/api/v1/teams", &json!({"id": "t-bench", "name": "Bench"}))?;
-    api.post(
-        "/api/v1/owners",
-        &json!({"id": "o-bench", "name": "Bench", "email": "bench@example.test", "team_id": "t-bench"}),
-    )?;
-    api.post(
-        "/api/v1/profiles",
-        &json!({"id": PROFILE, "name": "bench", "acme_auth_mode": "trust_authenticated"}),
-    )?;
-    Ok(())
 }
 
 /// What the database was asked so far.

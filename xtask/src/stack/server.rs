@@ -155,6 +155,10 @@ impl Server {
         number.context("the system does not say how much memory the server holds")
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("https://127.0.0.1:{}", self.port)
     }

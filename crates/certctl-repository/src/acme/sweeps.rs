@@ -134,10 +134,12 @@ pub struct Deleted {
     pub orders: usize,
     /// Orders that are kept until their certificates end.
     pub kept: usize,
+    /// Authorisations of those that ran out, with their challenges.
+    pub authorizations: usize,
 }
 
 impl Deleted {
-    /// How many rows were dealt with.
+    /// How many orders were dealt with.
     #[must_use]
     pub const fn total(self) -> usize {
         self.orders + self.kept
@@ -158,7 +160,8 @@ macro_rules! oldest {
 }
 
 /// Deletes orders that ended before a time, unless their certificates live; those are noted down until when they do, and deleted
-/// then, so that nobody passes over them meanwhile. Up to `limit` rows for each of the two.
+/// then, so that nobody passes over them meanwhile. Their authorisations that ran out go at once: they prove nothing any more,
+/// neither to another order nor to who revokes (RFC 8555 §7.6). Up to `limit` orders for each of the two.
 ///
 /// # Errors
 /// What the database says.
@@ -176,6 +179,15 @@ pub async fn delete_ended(
     let over = run(conn, &over, limit, now, None).await?;
     let dead = dialect(conn, oldest!("DELETE FROM acme_orders", "NOT EXISTS"));
     let dead = run(conn, &dead, limit, now, Some(before)).await?;
+    let spent = dialect(
+        conn,
+        concat!(
+            "DELETE FROM acme_authorizations WHERE status <> 'pending' AND expires_at <= $1 AND order_id IN (",
+            oldest!("SELECT id FROM acme_orders", "EXISTS"),
+            ")"
+        ),
+    );
+    let authorizations = run(conn, &spent, limit, now, Some(before)).await?;
     let living = dialect(
         conn,
         oldest!(
@@ -187,6 +199,7 @@ pub async fn delete_ended(
     Ok(Deleted {
         orders: over + dead,
         kept,
+        authorizations,
     })
 }
 

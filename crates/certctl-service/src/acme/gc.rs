@@ -42,6 +42,8 @@ pub struct GcSummary {
     pub reconciled: usize,
     /// Orders deleted.
     pub deleted: usize,
+    /// Authorisations deleted of orders that are kept.
+    pub spent: usize,
     /// Failing names forgotten.
     pub names: usize,
     /// Challenges that nobody looked at, taken up.
@@ -68,13 +70,13 @@ impl Acme {
             }
         };
         let mut failures = 0;
-        let mut cascaded = 0;
+        let (mut cascaded, mut spent) = (0, 0);
         let all = [
             self.sweep_nonces().await,
             self.expire_authorizations(&mut cascaded).await,
             self.expire_orders().await,
             self.reconcile().await,
-            self.delete_orders().await,
+            self.delete_orders(&mut spent).await,
             self.forget_names().await,
             self.recover_challenges().await,
         ];
@@ -93,6 +95,9 @@ impl Acme {
         }
         done.failures = failures;
         done.orders += cascaded;
+        done.spent = spent;
+        metrics::add(&names::ACME_GC_ORDERS_DELETED_TOTAL, done.deleted);
+        metrics::add(&names::ACME_GC_AUTHZS_DELETED_TOTAL, done.spent);
         metrics::add(&names::ACME_GC_NONCES_REAPED_TOTAL, done.nonces);
         metrics::add(&names::ACME_GC_AUTHZS_EXPIRED_TOTAL, done.authorizations);
         metrics::add(
@@ -108,7 +113,8 @@ impl Acme {
 
     /// One row for a run that changed what clients see; used nonces are nobody's business.
     async fn summarise(&self, done: &GcSummary) -> Result<(), Error> {
-        let changed = done.authorizations + done.orders + done.reconciled + done.deleted;
+        let changed =
+            done.authorizations + done.orders + done.reconciled + done.deleted + done.spent;
         if changed == 0 {
             return Ok(());
         }
@@ -121,7 +127,8 @@ impl Acme {
             Vec::new(),
         );
         let details = json!({"authorizations_expired": done.authorizations, "orders_invalidated": done.orders,
-            "orders_reconciled": done.reconciled, "orders_deleted": done.deleted});
+            "orders_reconciled": done.reconciled, "orders_deleted": done.deleted,
+            "authorizations_deleted": done.spent});
         transaction!(self.services.db, "summarise ACME sweeps", conn => {
             let resource = ("acme", "gc");
             record(conn, event(&actor, EventCategory::CertLifecycle, "acme_gc_summary", resource, details.clone(), now)).await
@@ -183,7 +190,8 @@ impl Acme {
         .await
     }
 
-    async fn delete_orders(&self) -> Result<usize, Error> {
+    /// Also counts the authorisations of orders that are kept.
+    async fn delete_orders(&self, authorizations: &mut usize) -> Result<usize, Error> {
         let mut total = 0;
         for _ in 0..STEPS {
             let now = self.services.now();
@@ -192,6 +200,7 @@ impl Acme {
                 Ok::<_, Error>(sweeps::delete_ended(conn, before, STEP, now).await?)
             })?;
             total += step.orders;
+            *authorizations += step.authorizations;
             if is_last(step.total()) {
                 break;
             }

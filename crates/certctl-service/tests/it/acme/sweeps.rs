@@ -110,13 +110,42 @@ db_tests! {
                 sweeps::delete_ended(conn, now - 10 * DAY, 100, now).await
             }).unwrap()
         };
-        assert_eq!(step().await, Deleted { orders: 1, kept: 1 });
+        assert_eq!(step().await, Deleted { orders: 1, kept: 1, authorizations: 1 });
         assert_eq!(step().await, Deleted::default(), "it was noted down until when it is kept");
         assert_eq!(problem(client.show_order(&ended).await), "404 malformed");
         assert_eq!(client.status(&kept).await, "valid");
         server.world.clock.advance(90 * DAY);
         assert_eq!(server.acme().gc().await.unwrap().deleted, 1);
         assert_eq!(problem(client.show_order(&kept).await), "404 malformed");
+    }
+
+    async fn what_an_order_was_proved_by_goes_before_an_order_that_is_kept(db: TestDb) {
+        let server = Server::with(db, AcmeConfig { retention: 10 * DAY, ..acme_config() }).await;
+        let client = server.client().await;
+        let (order, _) = server.issued(&client, "a.example.test").await;
+        let gc = |summary: GcSummary| (summary.spent, summary.deleted, summary.failures);
+        server.world.clock.advance(10 * DAY);
+        assert_eq!(gc(server.acme().gc().await.unwrap()), (0, 0, 0), "it is not old enough");
+        server.world.clock.advance(Duration::from_secs(1));
+        assert_eq!(gc(server.acme().gc().await.unwrap()), (1, 0, 0));
+        assert_eq!(server.world.recorded("acme_gc_summary").await, 1);
+        for table in ["acme_authorizations", "acme_challenges"] {
+            assert_eq!(server.world.db.texts(&format!("SELECT id AS value FROM {table}")).await, Vec::<String>::new());
+        }
+        let shown = body(&client.show_order(&order).await.unwrap().order);
+        assert_eq!((&shown["status"], &shown["authorizations"]), (&json!("valid"), &json!([])));
+        let download = client.download(&super::kit::last(&shown["certificate"])).await.unwrap();
+        client.revoke(&super::kit::leaf(&download), None).await.unwrap();
+    }
+
+    async fn a_proof_that_is_good_stays_with_its_order(db: TestDb) {
+        let config = AcmeConfig { retention: DAY, authz_ttl: 30 * DAY, ..acme_config() };
+        let server = Server::with(db, config).await;
+        let client = server.client().await;
+        let (order, _) = server.issued(&client, "a.example.test").await;
+        server.world.clock.advance(5 * DAY);
+        assert_eq!(server.acme().gc().await.unwrap().spent, 0);
+        assert_eq!(client.authorizations(&client.show_order(&order).await.unwrap()).await.len(), 1);
     }
 
     async fn an_order_ends_with_the_first_proof_that_is_late(db: TestDb) {
