@@ -251,6 +251,8 @@ metrics! {
     ACME_GC_NONCES_REAPED_TOTAL = Counter Recorder Count "certctl_acme_gc_nonces_reaped_total" []: "Used ACME nonces that were forgotten.";
     ACME_GC_AUTHZS_EXPIRED_TOTAL = Counter Recorder Count "certctl_acme_gc_authzs_expired_total" []: "ACME authorisations that were not proved in time.";
     ACME_GC_ORDERS_INVALIDATED_TOTAL = Counter Recorder Count "certctl_acme_gc_orders_invalidated_total" []: "ACME orders that were ended by a sweep.";
+    ACME_GC_ORDERS_DELETED_TOTAL = Counter Recorder Count "certctl_acme_gc_orders_deleted_total" []: "ACME orders that ended long ago and were deleted.";
+    ACME_GC_AUTHZS_DELETED_TOTAL = Counter Recorder Count "certctl_acme_gc_authzs_deleted_total" []: "ACME authorisations that were deleted before their orders.";
     ACME_GC_RUNS_TOTAL = Counter Recorder Count "certctl_acme_gc_runs_total" []: "Runs of the ACME sweeps.";
     ACME_GC_RUN_FAILURES_TOTAL = Counter Recorder Count "certctl_acme_gc_run_failures_total" []: "ACME sweeps that failed.";
     ACME_RATE_LIMITED_TOTAL = Counter Recorder Count "certctl_acme_rate_limited_total" ["action"]: "ACME requests beyond a limit.";

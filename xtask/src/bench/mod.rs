@@ -3,6 +3,7 @@
 //! One file per figure. Each is an example of the testkit, built optimised and run on a database of its own.
 
 mod acme;
+mod acme_gc;
 mod bulk;
 mod drain;
 mod lists;
@@ -26,6 +27,7 @@ pub(crate) struct Bench {
 #[derive(clap::Subcommand)]
 enum What {
     Acme(acme::Acme),
+    AcmeGc(acme_gc::AcmeGc),
     Bulk(bulk::Bulk),
     Drain(drain::Drain),
     Lists(lists::Lists),
@@ -36,6 +38,7 @@ impl Bench {
     pub(crate) fn run(self) -> Result<()> {
         match self.what {
             What::Acme(acme) => acme.run(),
+            What::AcmeGc(gc) => gc.run(),
             What::Bulk(bulk) => bulk.run(),
             What::Drain(drain) => drain.run(),
             What::Lists(lists) => lists.run(),

@@ -1,4 +1,5 @@
-//! What the tables of a database hold and take on disk, indexes included, as one line of JSON. `cargo xtask bench acme-gc` runs it.
+//! What the tables of a database hold and take on disk, indexes included, and what there is of orders of each profile in each state,
+//! as one line of JSON. `cargo xtask bench acme-gc` runs it.
 //!
 //! Arguments: the URL of the database, and `vacuum` to give back first what is free. No server may run on a SQLite database then.
 
@@ -16,7 +17,7 @@ async fn main() -> anyhow::Result<()> {
     let (url, vacuum) = match words[..] {
         [url] => (url, false),
         [url, "vacuum"] => (url, true),
-        _ => bail!("usage: tables DATABASE_URL [vacuum]"),
+        _ => bail!("usage: acme_tables DATABASE_URL [vacuum]"),
     };
     let db = Db::open(&DbOptions {
         url: Secret::new(url),
@@ -28,7 +29,9 @@ async fn main() -> anyhow::Result<()> {
     }
     println!(
         "{}",
-        json!({"bytes": whole(&db, url).await?, "tables": tables(&db).await?})
+        json!({
+            "bytes": whole(&db, url).await?, "tables": tables(&db).await?, "orders": orders(&db).await?,
+        })
     );
     Ok(())
 }
@@ -77,6 +80,27 @@ async fn tables(db: &Db) -> anyhow::Result<Value> {
         tables.insert(name.to_owned(), about);
     }
     Ok(Value::Object(tables))
+}
+
+/// Orders with their authorisations and challenges.
+async fn orders(db: &Db) -> anyhow::Result<Vec<Value>> {
+    let sql = "SELECT o.profile_id || ' ' || o.status || ' ' || count(DISTINCT o.id) || ' ' || count(DISTINCT a.id) || ' ' \
+        || count(c.id) AS value FROM acme_orders o LEFT JOIN acme_authorizations a ON a.order_id = o.id \
+        LEFT JOIN acme_challenges c ON c.authz_id = a.id GROUP BY o.profile_id, o.status";
+    let mut groups = Vec::new();
+    for line in texts(db, sql).await? {
+        let [profile, status, orders, authorizations, challenges] =
+            line.split(' ').collect::<Vec<_>>()[..]
+        else {
+            bail!("{line} is not what was asked");
+        };
+        let number = str::parse::<u64>;
+        groups.push(json!({
+            "profile": profile, "status": status, "orders": number(orders)?,
+            "authorizations": number(authorizations)?, "challenges": number(challenges)?,
+        }));
+    }
+    Ok(groups)
 }
 
 async fn texts(db: &Db, sql: &str) -> anyhow::Result<Vec<String>> {
