@@ -176,3 +176,16 @@ fn number_of(line: &str) -> Option<usize> {
     let said: Value = serde_json::from_str(line).ok()?;
     usize::try_from(said["orders"].as_u64()?).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::number_of;
+
+    #[test]
+    fn progress_is_told_apart_from_the_summary() {
+        assert_eq!(number_of(r#"{"orders":7,"seconds":0.5}"#), Some(7));
+        let summary = r#"{"seconds":0.5,"summary":{"orders":7}}"#;
+        assert_eq!(number_of(summary), None);
+        assert_eq!(number_of("thread 'main' panicked"), None);
+    }
+}
