@@ -43,8 +43,12 @@ pub(super) struct AcmeGc {
 
 /// Its certificates expire within the run.
 const SHORT_LIVED: &str = "prof-short-lived";
-/// How long they live, and how long orders, proofs and nonces last: whatever was made has run out by then.
+/// How long they live, and how long orders and nonces last: whatever was made has run out by then.
 const LIFE: Duration = Duration::from_secs(60);
+/// Shorter than [`RETENTION`], as they are where nobody sets either.
+const AUTHORIZATION_LIFE: &str = "5s";
+/// How long ended orders are kept.
+const RETENTION: &str = "10s";
 /// Runs of the loop in a row after which it is taken to have done all.
 const QUIET_RUNS: f64 = 5.0;
 /// Only bounds a hang.
@@ -150,7 +154,7 @@ fn sweep(site: &Site, ended: Instant) -> Result<Duration> {
             last = (now, ended.elapsed());
         }
         // What is the last to run out is what was made last; after that there is nothing to wait for.
-        let all_ran_out = ended.elapsed() > LIFE + Duration::from_secs(5);
+        let all_ran_out = ended.elapsed() > LIFE + Duration::from_secs(15);
         if all_ran_out && now.runs >= last.0.runs + QUIET_RUNS {
             return Ok(last.1);
         }
@@ -214,9 +218,9 @@ impl Site {
         settings.extend([
             ("CERTCTL_AUTH_SECRET", key.as_str()),
             ("CERTCTL_ACME_SERVER_GC_INTERVAL", "0"),
-            ("CERTCTL_ACME_SERVER_ORDER_RETENTION", "1s"),
+            ("CERTCTL_ACME_SERVER_ORDER_RETENTION", RETENTION),
             ("CERTCTL_ACME_SERVER_ORDER_TTL", &life),
-            ("CERTCTL_ACME_SERVER_AUTHZ_TTL", &life),
+            ("CERTCTL_ACME_SERVER_AUTHZ_TTL", AUTHORIZATION_LIFE),
             ("CERTCTL_ACME_SERVER_NONCE_TTL", &life),
         ]);
         let mut server = Server::new(&programs.server, home, "server", &database, &settings)?;
