@@ -205,6 +205,9 @@ one_thread_tests! {
         assert_eq!(counts.moved(), expected);
         server.acme().gc().await.unwrap();
         assert_eq!(counts.moved(), ["gc_runs_total"]);
+        server.world.clock.advance(Duration::from_secs(91 * 86_400));
+        server.acme().gc().await.unwrap();
+        assert_eq!(counts.moved(), ["gc_orders_deleted_total +2", "gc_runs_total"]);
         server.world.db.execute("ALTER TABLE acme_failing_names RENAME TO elsewhere").await.unwrap();
         server.acme().gc().await.unwrap();
         assert_eq!(counts.moved(), ["gc_run_failures_total", "gc_runs_total"]);

@@ -139,7 +139,7 @@ db_tests! {
     }
 
     async fn a_proof_that_is_good_stays_with_its_order(db: TestDb) {
-        let config = AcmeConfig { retention: DAY, authz_ttl: 30 * DAY, ..acme_config() };
+        let config = AcmeConfig { retention: DAY, order_ttl: 30 * DAY, authz_ttl: 30 * DAY, ..acme_config() };
         let server = Server::with(db, config).await;
         let client = server.client().await;
         let (order, _) = server.issued(&client, "a.example.test").await;
