@@ -65,6 +65,8 @@ db_tests! {
         let order = client.order(&["a.example.test"]).await.unwrap().id.to_string();
         let changed = change(&client, json!({"contact": ["mailto:c@example.test"]})).await.unwrap();
         assert_eq!(body(&changed.account)["contact"], json!(["mailto:c@example.test"]));
+        let by = server.world.db.text("SELECT actor AS value FROM audit_events WHERE action = 'acme_account_updated'").await;
+        assert_eq!(by, format!("acme:{}", client.id));
         assert_eq!(body(&change(&client, json!(null)).await.unwrap().account), body(&changed.account));
         assert_eq!(problem(change(&client, json!({"status": "valid"})).await), "400 malformed");
         assert_eq!(problem(change(&client, json!({"contact": ["tel:1"]})).await), "400 unsupportedContact");

@@ -105,6 +105,32 @@ db_tests! {
         assert_eq!(problem(here.show_order(&order).await), "401 unauthorized", "and what the other ordered is another's");
     }
 
+    async fn an_order_may_choose_among_the_profiles_of_the_directory(db: TestDb) {
+        let second = ProfileId::parse("prof-second").unwrap();
+        let server = Server::with(db, AcmeConfig { offered_profiles: vec![second.clone()], ..acme_config() }).await;
+        let input = ProfileInput { id: Some(second.to_string()), name: "Second".to_owned(), description: "For others".to_owned(), ..ProfileInput::default() };
+        server.world.services.create_profile(&server.world.admin, input).await.unwrap();
+        let choosing = || json!({"profile": "prof-second"});
+        let of_a_profile = server.client().await;
+        assert_eq!(problem(of_a_profile.order_with(&["a.example.test"], choosing()).await), "400 invalidProfile", "its routes are of one");
+        let mut client = Client { urls: Urls::new(ORIGIN, Family::Shorthand), ..server.stranger() };
+        let directory = body(&client.acme.directory(&client.urls, &client.profile).await.unwrap());
+        assert_eq!(directory["meta"]["profiles"]["prof-second"], "For others");
+        assert_eq!(directory["meta"]["profiles"].as_object().unwrap().len(), 2);
+        client.register(json!({})).await.unwrap();
+        let order = client.order_with(&["a.example.test"], choosing()).await.unwrap();
+        assert_eq!(body(&order.order)["profile"], "prof-second");
+        let id = order.id.to_string();
+        client.finalize(&id, &["a.example.test"]).await.unwrap();
+        server.world.work().await;
+        let certificate = super::kit::last(&body(&client.show_order(&id).await.unwrap().order)["certificate"]);
+        let kept = server.world.certificate(&crate::support::certificate_id(&certificate)).await;
+        assert_eq!(kept.profile_id, Some(second));
+        let usual = client.order(&["a.example.test"]).await.unwrap();
+        assert_eq!(body(&usual.order)["profile"], client.profile.as_str());
+        assert_eq!(problem(client.order_with(&["a.example.test"], json!({"profile": "prof-none"})).await), "400 invalidProfile");
+    }
+
     async fn an_account_key_binds_accounts_of_its_own_profile_only(db: TestDb) {
         let server = Server::with(db, AcmeConfig { eab_required: true, ..acme_config() }).await;
         let profile = second_profile(&server).await;

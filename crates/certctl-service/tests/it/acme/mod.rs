@@ -12,5 +12,6 @@ mod metrics;
 mod nonces;
 mod orders;
 mod renewal;
+mod replicas;
 mod sweeps;
 mod timed;
