@@ -31,8 +31,8 @@ pub(crate) struct AcmeDrill {
     /// How many clients order at a time
     #[arg(long, default_value_t = 8)]
     clients: usize,
-    /// How often a replica is killed, one in turn with the other
-    #[arg(long, default_value_t = 3)]
+    /// How often a replica is killed; each time takes some seconds of orders
+    #[arg(long, default_value_t = 1)]
     kills: usize,
     /// Unoptimised, also where optimised programs have been built
     #[arg(long)]
@@ -95,7 +95,7 @@ impl AcmeDrill {
         let found = Found::look(&site)?;
         self.tell(&seen, &found, &site.balancer.given())?;
         let mut problems = site.contradictions(&seen)?;
-        problems.extend(found.complaints(&seen)?);
+        problems.extend(found.complaints(&seen, self.kills)?);
         ensure!(problems.is_empty(), "{}", problems.join("\n"));
         for replica in &mut site.replicas {
             let ended = replica.stop()?;
@@ -104,7 +104,7 @@ impl AcmeDrill {
         Ok(())
     }
 
-    /// Kills a replica whenever a share of the orders has ended, and starts it again when the other has had a lease's time.
+    /// Kills a replica at work whenever a share of the orders has ended, and starts it again when the other has had a lease's time.
     fn order_under_fire(&self, clients: &mut Clients, site: &mut Site) -> Result<()> {
         let mut line = StatusLine::new();
         for kill in 1..=self.kills {
@@ -117,13 +117,22 @@ impl AcmeDrill {
                 );
                 self.wait(clients, &mut line, kill - 1)?;
             }
-            let victim = &mut site.replicas[(kill - 1) % 2];
-            victim.kill()?;
+            // Whoever is at work; one that has just come back may have no connections yet.
+            let mut victim = kill % 2;
+            while !site.strike(victim)? {
+                ensure!(
+                    !clients.are_done()?,
+                    "the clients ended before kill {kill} of {} met a job; ask for more orders",
+                    self.kills
+                );
+                self.wait(clients, &mut line, kill - 1)?;
+                victim = 1 - victim;
+            }
             let killed = Instant::now();
             while killed.elapsed() < LEASE && !clients.are_done()? {
                 self.wait(clients, &mut line, kill)?;
             }
-            victim.start()?;
+            site.replicas[victim].start()?;
         }
         while !clients.are_done()? {
             self.wait(clients, &mut line, self.kills)?;
@@ -242,6 +251,24 @@ impl Site {
         self.replicas.iter().map(read).collect()
     }
 
+    /// Kills a replica if it has taken a job that it has not ended; false, and it goes on, when it has none at this moment.
+    fn strike(&mut self, victim: usize) -> Result<bool> {
+        self.replicas[victim].freeze()?;
+        let pid = self.replicas[victim].pid().context("it does not run")?;
+        // Who holds a job is named by host, process id and random digits.
+        let held = format!(
+            "SELECT id FROM jobs WHERE status = 'Running' AND lease_owner LIKE '%:{pid}:%'"
+        );
+        let holds = !self.ask(&held)?.is_empty();
+        let replica = &mut self.replicas[victim];
+        if holds {
+            replica.kill()?;
+        } else {
+            replica.thaw()?;
+        }
+        Ok(holds)
+    }
+
     fn ask(&self, sql: &str) -> Result<Vec<String>> {
         let cluster: &Cluster = self.database.cluster().context("no PostgreSQL")?;
         let rows = cluster.query("certctl", sql)?;
@@ -336,7 +363,7 @@ impl Found {
         })
     }
 
-    fn complaints(&self, seen: &Seen) -> Result<Vec<String>> {
+    fn complaints(&self, seen: &Seen, kills: usize) -> Result<Vec<String>> {
         let mut problems = Vec::new();
         if self.valid != seen.valid.len() {
             problems.push(format!(
@@ -350,6 +377,12 @@ impl Found {
                 "{} was stuck for {:.1} s, longer than its lease",
                 self.longest_id,
                 self.longest.as_secs_f64()
+            ));
+        }
+        if self.interrupted < kills {
+            problems.push(format!(
+                "{kills} kills met a job, but only {} jobs were taken up again",
+                self.interrupted
             ));
         }
         let in_a_row = seen.number("refused_in_a_row")?;

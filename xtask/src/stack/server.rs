@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use certctl_procs::child::{Guard, Guarded};
+use certctl_procs::child::{Guard, Guarded, Signal};
 use certctl_procs::ports::free_port;
 use serde_json::Value;
 
@@ -123,6 +123,21 @@ impl Server {
             self.bootstrap_token = token.trim_end().to_owned();
         }
         Ok(())
+    }
+
+    /// Has it do nothing until it is thawed or killed.
+    pub(crate) fn freeze(&mut self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&mut self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&mut self, signal: Signal) -> Result<()> {
+        let process = self.process.as_mut().context("the server does not run")?;
+        Ok(process.signal(signal)?)
     }
 
     /// Ends it with SIGKILL, as a crash does.
