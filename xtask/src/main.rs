@@ -18,6 +18,7 @@ mod schemathesis;
 mod stack;
 mod status_drill;
 mod step;
+mod target_drill;
 mod test;
 mod tidy;
 
@@ -47,6 +48,7 @@ enum Xtask {
     Schemathesis(schemathesis::Schemathesis),
     SettingsDoc(generated::SettingsDoc),
     StatusDrill(status_drill::StatusDrill),
+    TargetDrill(target_drill::TargetDrill),
     Test(test::Test),
     Tidy(tidy::Tidy),
 }
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Xtask::Schemathesis(schemathesis) => schemathesis.run(),
         Xtask::SettingsDoc(settings) => settings.run(),
         Xtask::StatusDrill(drill) => drill.run(),
+        Xtask::TargetDrill(drill) => drill.run(),
         Xtask::Test(test) => test.run(),
         Xtask::Tidy(tidy) => tidy.run(),
     };

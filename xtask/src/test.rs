@@ -58,9 +58,20 @@ impl Test {
 
     fn programs(&self) -> &'static [Program] {
         if self.quick {
-            &[Program::Nginx, Program::OpenSsl]
+            &[
+                Program::Nginx,
+                Program::Apache,
+                Program::HaProxy,
+                Program::OpenSsl,
+            ]
         } else {
-            &[Program::Postgres, Program::Nginx, Program::OpenSsl]
+            &[
+                Program::Postgres,
+                Program::Nginx,
+                Program::Apache,
+                Program::HaProxy,
+                Program::OpenSsl,
+            ]
         }
     }
 

@@ -1,5 +1,7 @@
 //! The program itself: it says where it listens, is well, takes the hooks of tests, and ends when it is told to.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,

@@ -39,11 +39,32 @@ impl Visitor {
         })
     }
 
-    /// A whole handshake with a port of this machine, one request and its answer; the SHA-256 of the leaf that is
-    /// served, in lowercase hex.
+    /// A whole handshake with a port of this machine, one request and its answer, which must be 200; the SHA-256 of the
+    /// leaf that is served, in lowercase hex.
+    pub(crate) fn visit(&self, port: u16, name: &str) -> Result<String> {
+        let (leaf, answer) = self.ask(port, name)?;
+        if !answer.starts_with("HTTP/1.1 200") {
+            bail!(
+                "answered with {:?}",
+                answer.lines().next().unwrap_or_default()
+            );
+        }
+        Ok(leaf)
+    }
+
+    /// The same with any answer.
+    pub(crate) fn look(&self, port: u16, name: &str) -> Result<String> {
+        let (leaf, answer) = self.ask(port, name)?;
+        if !answer.starts_with("HTTP/1.") {
+            bail!("there is no answer");
+        }
+        Ok(leaf)
+    }
+
+    /// The SHA-256 of the leaf, and what is answered.
     ///
     /// The request matters: with TLS 1.3 the client is done before the server has judged it.
-    pub(crate) fn visit(&self, port: u16, name: &str) -> Result<String> {
+    fn ask(&self, port: u16, name: &str) -> Result<(String, String)> {
         const LIMIT: Duration = Duration::from_secs(5);
         let name = ServerName::try_from(name.to_owned())?;
         let mut client = ClientConnection::new(Arc::clone(&self.config), name)?;
@@ -56,17 +77,11 @@ impl Visitor {
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        if !answer.starts_with("HTTP/1.1 200") {
-            bail!(
-                "answered with {:?}",
-                answer.lines().next().unwrap_or_default()
-            );
-        }
         let leaf = client
             .peer_certificates()
             .and_then(<[_]>::first)
             .context("no certificate was shown")?;
-        Ok(fingerprint(leaf))
+        Ok((fingerprint(leaf), answer))
     }
 }
 

@@ -10,4 +10,5 @@ mod registering;
 mod requesting;
 mod running;
 mod server;
+mod services;
 mod transport;

@@ -86,7 +86,7 @@ async fn a_lost_answer_costs_neither_a_second_key_nor_the_first() {
     {
         let mut state = bench.server.state();
         state.awaiting.push(item.clone());
-        state.deploy_when_signed = Some(bench.target());
+        state.deploy_when_signed = Some(("NGINX", bench.target()));
     }
     bench.server.fault("csr", 1, How::Lose);
     let agent = bench.agent();

@@ -70,7 +70,7 @@ async fn a_signed_certificate_is_deployed_without_waiting_for_the_next_poll() {
         let mut target = bench.target();
         target["post_deploy_verify"] =
             serde_json::json!({"endpoint": "127.0.0.1:1", "enabled": false});
-        state.deploy_when_signed = Some(target);
+        state.deploy_when_signed = Some(("NGINX", target));
     }
     let mut config = bench.config();
     // So long that a second regular poll cannot come within this test.

@@ -60,8 +60,8 @@ pub(crate) struct State {
     pub(crate) deployments: Vec<Value>,
     /// What a fetch answers.
     pub(crate) certificates: HashMap<String, Value>,
-    /// Queued when a certificate is signed.
-    pub(crate) deploy_when_signed: Option<Value>,
+    /// Queued when a certificate is signed: the type of the target and its configuration.
+    pub(crate) deploy_when_signed: Option<(&'static str, Value)>,
     jobs: u32,
 }
 
@@ -285,10 +285,11 @@ fn sign(state: &mut State, ca: &Ca, body: &Value) -> Reply {
     state
         .certificates
         .insert(id.clone(), json!({"certificate_pem": chain}));
-    if let Some(config) = state.deploy_when_signed.clone() {
+    if let Some((target_type, config)) = state.deploy_when_signed.clone() {
         state.jobs += 1;
         let job = format!("deploy-{}", state.jobs);
-        let item = deployment(&job, &id, "tgt-1", &config);
+        let mut item = deployment(&job, &id, "tgt-1", &config);
+        item["target_type"] = json!(target_type);
         state.deployments.push(item);
     }
     reply(202, &json!({"status": "csr_signed"}))

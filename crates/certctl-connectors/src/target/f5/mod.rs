@@ -135,7 +135,7 @@ impl F5 {
             Ok(()) => {
                 session
                     .sweep(&material.config.partition, &before, &after, now)
-                    .await
+                    .await;
             }
             // What is unknown may be in use.
             Err(Error::Deploy(failure)) if failure.rollback() == deploy::Rollback::AlsoFailed => {}
