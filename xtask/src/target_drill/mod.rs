@@ -224,13 +224,14 @@ impl Drill {
                 .all(|row| row["status"] != "Running" && row["status"] != "Pending");
             Ok(idle.then_some(()))
         })?;
-        Ok(reason
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .take(100)
-            .collect())
+        // The line that names the reason, from its end: before that stands the command.
+        let mut lines = reason.lines();
+        let line = lines
+            .clone()
+            .find(|line| line.contains("no_such_directive"));
+        let line = line.or_else(|| lines.next()).unwrap_or_default();
+        let skipped = line.chars().count().saturating_sub(100);
+        Ok(line.chars().skip(skipped).collect())
     }
 
     /// What the server has counted for this kind of target.

@@ -86,6 +86,8 @@ pub(crate) struct Profile {
     cert: FullPath,
     key: FullPath,
     chain: Option<FullPath>,
+    /// Pairs beyond the first, for keys of another kind; they are kept and not served.
+    more: Vec<Value>,
     /// What else was given, which means nothing here.
     others: Map<String, Value>,
     /// How often it was changed.
@@ -190,6 +192,7 @@ impl Config {
             cert,
             key,
             chain,
+            more: Vec::new(),
             others: Map::new(),
             generation: 1,
         };
@@ -332,12 +335,10 @@ impl Profile {
         }
     }
 
-    /// Since version 14 the pairs are a list of their own, of which this mock holds one.
+    /// Since version 14 the pairs are a list of their own, of which the first is also shown beside it.
     fn take_pairs(&mut self, pairs: &Value) -> Result<(), Refusal> {
-        let [pair] = pairs.as_array().map(Vec::as_slice).unwrap_or_default() else {
-            return Err(Refusal::bad(
-                "this mock holds one pair of certificate and key for each profile",
-            ));
+        let Some([pair, more @ ..]) = pairs.as_array().map(Vec::as_slice) else {
+            return Err(Refusal::bad("certKeyChain: there is no pair"));
         };
         let reference = |field: &str| {
             pair[field]
@@ -351,6 +352,7 @@ impl Profile {
             None | Some("none" | "") => None,
             Some(_) => Some(reference("chain")?),
         };
+        self.more = more.to_vec();
         Ok(())
     }
 
@@ -367,9 +369,11 @@ impl Profile {
         shown["cert"] = json!(self.cert.to_string());
         shown["key"] = json!(self.key.to_string());
         shown["chain"] = json!(chain);
-        shown["certKeyChain"] = json!([{
+        let first = json!({
             "name": self.cert.name, "cert": self.cert.to_string(), "key": self.key.to_string(), "chain": chain,
-        }]);
+        });
+        let pairs = std::iter::once(first).chain(self.more.iter().cloned());
+        shown["certKeyChain"] = pairs.collect();
         shown
     }
 }

@@ -405,6 +405,27 @@ async fn when_it_cannot_be_taken_back_the_failure_says_what_was_there() {
     assert_eq!(f5.objects(), (3, 2));
 }
 
+/// It is not known which of them is meant, and naming one would drop the others.
+#[tokio::test]
+async fn a_profile_with_several_pairs_is_left_alone() {
+    let f5 = Appliance::start().await;
+    let pair = json!({"name": "rsa", "cert": "/Common/default.crt", "key": "/Common/default.key"});
+    let path = FullPath::new("Common", "certctl");
+    let several = json!({"certKeyChain": [pair, pair]});
+    assert!(f5.mock.device().patch(&path, &several));
+    let before = f5.state();
+    let request = f5.request(&f5.ca.issue("a.example"));
+    let refused = connector().deploy(&request).await.unwrap_err();
+    assert_eq!(
+        (refused.kind(), refused.rollback()),
+        ("config_invalid", Rollback::None)
+    );
+    assert!(refused.to_string().contains("has 2 pairs"), "{refused}");
+    let refused = connector().validate_only(&request).await.unwrap_err();
+    assert!(refused.to_string().contains("has 2 pairs"), "{refused}");
+    assert_eq!(f5.state(), before);
+}
+
 #[tokio::test]
 async fn a_token_that_ends_on_the_way_is_replaced() {
     let f5 = Appliance::start().await;

@@ -46,6 +46,7 @@ macro_rules! on_each_server {
 on_each_server!(
     a_new_pair_is_served_and_a_second_time_nothing_is_done,
     new_files_have_the_mode_and_owner_of_the_type,
+    what_is_said_of_mode_and_owner_counts_for_new_and_old_files,
     what_the_service_refuses_never_stays,
     a_configuration_that_was_broken_before_stops_the_deployment,
     a_failed_reload_brings_the_old_pair_back,
@@ -133,6 +134,28 @@ async fn new_files_have_the_mode_and_owner_of_the_type(kind: Kind) {
         if nix::unistd::Uid::effective().is_root() {
             assert_eq!(made.2, kind.account(), "{name}");
         }
+    }
+}
+
+async fn what_is_said_of_mode_and_owner_counts_for_new_and_old_files(kind: Kind) {
+    let web = Web::start(kind);
+    let mut config = web.fresh_config();
+    let (field, name) = match kind {
+        Kind::HaProxy => ("pem", "new-site.pem"),
+        Kind::Nginx | Kind::Apache => ("key", "new-key.pem"),
+    };
+    config[format!("{field}_file_mode")] = json!("0440");
+    config[format!("{field}_file_owner")] = json!(1);
+    config[format!("{field}_file_group")] = json!("2");
+    for round in ["a.example", "b.example"] {
+        let request = web.ca.issue(round).request(config.clone());
+        kind.real_connector().deploy(&request).await.unwrap();
+        let made = &web.snapshot()[name];
+        assert_eq!(made.1, 0o440);
+        if nix::unistd::Uid::effective().is_root() {
+            assert_eq!((made.2, made.3), (1, 2));
+        }
+        set(&web.path(name), 0o600);
     }
 }
 
