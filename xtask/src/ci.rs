@@ -10,6 +10,7 @@ use crate::schemathesis::Schemathesis;
 use crate::stack::database::Backend;
 use crate::status_drill::StatusDrill;
 use crate::step::{cargo, run, step};
+use crate::target_drill::TargetDrill;
 use crate::test::Test;
 use crate::tidy::Tidy;
 
@@ -47,7 +48,8 @@ impl Ci {
             step("ACME clients", || AcmeConformance::everything().run())?;
             step("schemathesis, in short", || Schemathesis::short().run())?;
             step("pkilint", || Pkilint::short().run())?;
-            step("status drill", || StatusDrill::everywhere().run())
+            step("status drill", || StatusDrill::everywhere().run())?;
+            step("target drill", || TargetDrill::everywhere().run())
         })
     }
 }

@@ -43,6 +43,14 @@ const ISSUER: &str = "iss-local";
 const AIM: Duration = Duration::from_secs(10);
 
 impl TargetDrill {
+    /// On both databases, in short.
+    pub(crate) fn everywhere() -> Self {
+        Self {
+            database: None,
+            rounds: 3,
+        }
+    }
+
     pub(crate) fn run(&self) -> Result<()> {
         install::ensure(&[
             Program::Nginx,
