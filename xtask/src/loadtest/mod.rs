@@ -3,13 +3,16 @@
 //! Each suite gets a database and a server of its own, is run by k6, and is judged by k6's thresholds and by what it changed in the
 //! database. The scripts know nothing of this program: they take the variables that such harnesses take.
 
+mod beyond;
 mod checks;
 mod driver;
 mod machine;
 mod picture;
 mod report;
+mod requests;
 mod run;
 mod sampler;
+mod scan;
 mod store;
 mod suite;
 mod targets;
@@ -31,14 +34,33 @@ pub(crate) enum Command {
     LoadtestScaleBulk(Options),
     /// Load: 200 ACME clients without a pause
     LoadtestScaleAcme(Options),
-    /// Load: the heartbeats of 5,000 agents
+    /// Load: the heartbeats of 5,000 agents, 167 a second
     LoadtestScaleAgent(Options),
     /// Load: 100 ACME clients, each once a second
     LoadtestAcmeFlow(Options),
+    /// Load: whole signed ACME orders, 50 a second
+    LoadtestAcmeSigned(Options),
+    /// Load: 150 ACME orders of one account, of which 100 are taken
+    LoadtestAcmeRatelimit(Options),
+    /// Load: 2,000 heartbeats a second, each agent with its own key
+    LoadtestAgentFlood(Options),
+    /// Load: agents that poll, send requests, fetch certificates and report, while 20 renewals a second are asked for
+    LoadtestAgentLoop(Options),
+    /// Load: bulk renewals that always have something to do
+    LoadtestBulkRenewalSustained(Options),
+    /// Load: the API tier beside 60,000 certificates and 10,000 agents
+    LoadtestDbScale(Options),
+    /// Load: 10,000 renewals until none is left, with 25, 50 and 100 batches at a time
+    LoadtestDrain(Options),
+    /// Load: ten times the usual rate on a server with its usual limits
+    LoadtestOverload(Options),
+    /// Load: renewal scans over growing fleets
+    LoadtestRenewalScan(Options),
 }
 
 impl Command {
     pub(crate) fn run(&self) -> Result<()> {
+        let [drain_25, drain_50, drain_100] = &suite::DRAINS;
         let (options, suites): (&Options, &[&Suite]) = match self {
             Self::Loadtest(options) => (options, &[&suite::API]),
             Self::LoadtestScale(options) => (
@@ -49,6 +71,15 @@ impl Command {
             Self::LoadtestScaleAcme(options) => (options, &[&suite::ACME_BURST]),
             Self::LoadtestScaleAgent(options) => (options, &[&suite::AGENT_STORM]),
             Self::LoadtestAcmeFlow(options) => (options, &[&suite::ACME_FLOW]),
+            Self::LoadtestAcmeSigned(options) => (options, &[&suite::ACME_SIGNED]),
+            Self::LoadtestAcmeRatelimit(options) => (options, &[&suite::ACME_RATELIMIT]),
+            Self::LoadtestAgentFlood(options) => (options, &[&suite::AGENT_FLOOD]),
+            Self::LoadtestAgentLoop(options) => (options, &[&suite::AGENT_LOOP]),
+            Self::LoadtestBulkRenewalSustained(options) => (options, &[&suite::SUSTAINED]),
+            Self::LoadtestDbScale(options) => (options, &[&suite::DB_SCALE]),
+            Self::LoadtestDrain(options) => (options, &[drain_25, drain_50, drain_100]),
+            Self::LoadtestOverload(options) => (options, &[&suite::OVERLOAD]),
+            Self::LoadtestRenewalScan(options) => (options, &[&scan::SUITE]),
         };
         options.run(suites)
     }

@@ -13,7 +13,7 @@ use super::report::Report;
 use super::sampler::{Sample, Sampler, Subjects};
 use super::suite::{Shape, Suite};
 use super::world::{Tools, World};
-use super::{driver::Variables, machine};
+use super::{driver::Variables, machine, scan};
 use crate::stack::build::{Profile, Programs};
 use crate::stack::database::Backend;
 use crate::stack::home::tail;
@@ -124,6 +124,10 @@ impl Options {
 
     /// Runs one and gives what was not kept.
     fn run_one(&self, tools: &Tools, suite: &Suite) -> Result<Vec<String>> {
+        if suite.script.is_empty() {
+            let report = scan::run(tools, self.database, &self.shape(), self.smoke)?;
+            return self.publish(&report, suite);
+        }
         let mut world = World::start(tools, self.database, suite)?;
         if self.keep {
             world.home.keep();
@@ -138,7 +142,11 @@ impl Options {
                 }
             }
         }
-        let report = outcome?;
+        self.publish(&outcome?, suite)
+    }
+
+    /// Writes and shows what came out of it.
+    fn publish(&self, report: &Report, suite: &Suite) -> Result<Vec<String>> {
         let file = report.write(&self.results(), suite.name)?;
         eprint!("{}", report.text());
         eprintln!(
@@ -157,11 +165,9 @@ fn tools(suites: &[&Suite]) -> Result<Tools> {
         let needs_f5 = suites.iter().any(|suite| suite.has_targets);
         Ok(Tools {
             programs: Programs::build(profile)?,
-            f5_mock: if needs_f5 {
-                super::targets::f5_mock(profile)?
-            } else {
-                None
-            },
+            f5_mock: needs_f5
+                .then(|| super::targets::f5_mock(profile))
+                .transpose()?,
             k6,
             profile: profile.as_str(),
         })
@@ -188,6 +194,7 @@ fn drive(tools: &Tools, suite: &Suite, world: &mut World, shape: &Shape) -> Resu
         summary: &summary,
         began,
         commits,
+        is_optimised: tools.profile == Profile::Release.as_str(),
     };
     let mut checked = (suite.check)(world, &outcome)?;
     checked.push(Checked::told("commits", commits));

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::beyond;
 use super::checks::{self, Checked, Outcome};
 use super::driver::Variables;
 use super::world::World;
@@ -37,8 +38,10 @@ pub(super) struct Shape {
 
 const CERTIFICATES: &str = "01_bulk_renewal_certs.sql";
 const AGENTS: &str = "02_agent_fleet.sql";
+const LARGE: &str = "large/03_large_fleet.sql";
 
-const PLAIN: Suite = Suite {
+/// With nothing but a server; the others say what they have beyond.
+pub(super) const PLAIN: Suite = Suite {
     name: "",
     script: "",
     settings: &[],
@@ -83,5 +86,108 @@ pub(super) const AGENT_STORM: Suite = Suite {
     script: "k6/agent_storm.js",
     seeds: &[AGENTS],
     check: checks::heartbeats,
+    ..PLAIN
+};
+
+/// Two thousand heartbeats a second, each by the agent itself.
+pub(super) const AGENT_FLOOD: Suite = Suite {
+    name: "agent-flood",
+    prepare: beyond::prepare_tokens,
+    check: beyond::flood,
+    ..AGENT_STORM
+};
+
+pub(super) const ACME_SIGNED: Suite = Suite {
+    name: "acme-signed",
+    script: "k6/acme_signed.js",
+    settings: &[
+        ("CERTCTL_ACME_SERVER_RATE_LIMIT_ORDERS_PER_HOUR", "0"),
+        ("CERTCTL_ACME_SERVER_RATE_LIMIT_CONCURRENT_ORDERS", "0"),
+        ("CERTCTL_ACME_SERVER_RATE_LIMIT_NEW_ACCOUNTS_PER_HOUR", "0"),
+    ],
+    prepare: beyond::prepare_orders,
+    check: beyond::acme_signed,
+    ..PLAIN
+};
+
+pub(super) const ACME_RATELIMIT: Suite = Suite {
+    name: "acme-ratelimit",
+    script: "k6/acme_ratelimit.js",
+    prepare: beyond::prepare_orders,
+    check: beyond::acme_ratelimit,
+    ..PLAIN
+};
+
+/// Draining with so many batches at a time.
+const fn drain(name: &'static str, settings: &'static [(&'static str, &'static str)]) -> Suite {
+    Suite {
+        name,
+        script: "k6/drain.js",
+        settings,
+        seeds: &[CERTIFICATES],
+        check: beyond::drain,
+        ..PLAIN
+    }
+}
+
+pub(super) const DRAINS: [Suite; 3] = [
+    drain(
+        "drain-25",
+        &[
+            ("CERTCTL_KEYGEN_MODE", "server"),
+            ("CERTCTL_DEMO_MODE_ACK", "true"),
+            ("CERTCTL_RENEWAL_CONCURRENCY", "25"),
+        ],
+    ),
+    drain(
+        "drain-50",
+        &[
+            ("CERTCTL_KEYGEN_MODE", "server"),
+            ("CERTCTL_DEMO_MODE_ACK", "true"),
+            ("CERTCTL_RENEWAL_CONCURRENCY", "50"),
+        ],
+    ),
+    drain(
+        "drain-100",
+        &[
+            ("CERTCTL_KEYGEN_MODE", "server"),
+            ("CERTCTL_DEMO_MODE_ACK", "true"),
+            ("CERTCTL_RENEWAL_CONCURRENCY", "100"),
+        ],
+    ),
+];
+
+pub(super) const SUSTAINED: Suite = Suite {
+    name: "bulk-renewal-sustained",
+    script: "k6/bulk_renewal_sustained.js",
+    seeds: &[CERTIFICATES, LARGE],
+    check: beyond::sustained,
+    ..PLAIN
+};
+
+pub(super) const AGENT_LOOP: Suite = Suite {
+    name: "agent-loop",
+    script: "k6/agent_loop.js",
+    prepare: beyond::prepare_loop,
+    check: beyond::agent_loop,
+    ..PLAIN
+};
+
+pub(super) const DB_SCALE: Suite = Suite {
+    name: "db-scale",
+    script: "k6.js",
+    settings: &[("CERTCTL_DATABASE_MAX_CONNS", "200")],
+    postgres: &["shared_buffers=1GB", "max_connections=400"],
+    seeds: &[CERTIFICATES, AGENTS, LARGE],
+    prepare: beyond::prepare_large,
+    check: beyond::db_scale,
+    ..PLAIN
+};
+
+pub(super) const OVERLOAD: Suite = Suite {
+    name: "overload",
+    script: "k6/overload.js",
+    settings: &[("CERTCTL_RATE_LIMIT_ENABLED", "true")],
+    seeds: &[CERTIFICATES],
     ..PLAIN
 };

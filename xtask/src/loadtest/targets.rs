@@ -28,7 +28,7 @@ pub(super) struct Targets {
 
 impl Targets {
     /// Starts them with one certificate for all, installing what is missing.
-    pub(super) fn start(home: &Home, f5_mock: Option<&Path>) -> Result<Self> {
+    pub(super) fn start(home: &Home, f5_mock: &Path) -> Result<Self> {
         install::ensure(&[
             Program::Nginx,
             Program::Apache,
@@ -45,18 +45,21 @@ impl Targets {
             folder.join("nginx"),
             &fixture("nginx.conf", &folder, ports[0])?,
         )?;
-        let mut others = vec![apache(&folder, ports[1])?, haproxy(&folder, ports[2])?];
-        let url = |port: u16| format!("https://127.0.0.1:{port}");
-        let mut urls = vec![
-            ("NGINX_TARGET_URL", url(ports[0])),
-            ("APACHE_TARGET_URL", url(ports[1])),
-            ("HAPROXY_TARGET_URL", url(ports[2])),
-            ("F5_TARGET_URL", "none".to_owned()),
+        let others = vec![
+            apache(&folder, ports[1])?,
+            haproxy(&folder, ports[2])?,
+            f5(f5_mock, &folder, ports[3])?,
         ];
-        if let Some(program) = f5_mock {
-            others.push(f5(program, &folder, ports[3])?);
-            urls[3].1 = url(ports[3]);
-        }
+        let names = [
+            "NGINX_TARGET_URL",
+            "APACHE_TARGET_URL",
+            "HAPROXY_TARGET_URL",
+            "F5_TARGET_URL",
+        ];
+        let urls = names
+            .into_iter()
+            .zip(ports.map(|port| format!("https://127.0.0.1:{port}")))
+            .collect();
         Ok(Self {
             urls,
             _nginx: nginx,
@@ -73,11 +76,8 @@ impl Targets {
 }
 
 /// The stand-in for an F5.
-pub(super) fn f5_mock(profile: Profile) -> Result<Option<PathBuf>> {
-    if !root().join("bins/certctl-f5-mock/Cargo.toml").exists() {
-        return Ok(None);
-    }
-    Programs::package(profile, "certctl-f5-mock").map(Some)
+pub(super) fn f5_mock(profile: Profile) -> Result<PathBuf> {
+    Programs::package(profile, "certctl-f5-mock")
 }
 
 /// A configuration of `loadtest/fixtures` with its places filled in; the same file serves the containers.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::driver::Variables;
@@ -110,14 +110,18 @@ impl World {
             world.store()?.seed(file)?;
         }
         if suite.has_targets {
-            world.targets = Some(Targets::start(&world.home, tools.f5_mock.as_deref())?);
+            let f5 = tools
+                .f5_mock
+                .as_deref()
+                .context("the stand-in for an F5 was not built")?;
+            world.targets = Some(Targets::start(&world.home, f5)?);
         }
         world.preflight()?;
         Ok(world)
     }
 
     /// Waits until the renewal scan of the start is over: it would plan and renew what is filled in behind its back.
-    fn first_scan(&self) -> Result<()> {
+    pub(super) fn first_scan(&self) -> Result<()> {
         until("the first renewal scan", || {
             Ok((self.scans()? > 0.0).then_some(()))
         })
