@@ -49,11 +49,17 @@ export function renew() {
   judged(response, 'renew', [200, 202]);
 }
 
+/** Which agent this VU is; numbers of VUs have gaps where there are several scenarios. */
+let mine = null;
+
 export function agent() {
   begin();
-  const { id, key } = agents[(exec.vu.idInTest - 1) % agents.length];
-  // They were not all started in the same second.
-  if (exec.vu.iterationInScenario === 0) sleep(Math.random() * POLL);
+  if (mine === null) {
+    // All begin at once, and none begins a second time before it has slept: these are the first numbers, each once.
+    mine = exec.scenario.iterationInTest;
+    sleep(0.5 + Math.random() * POLL);
+  }
+  const { id, key } = agents[mine % agents.length];
   const headers = { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json' };
   const call = (method, path, body, name) =>
     http.request(method, `${BASE}/api/v1/agents/${id}${path}`, body ? JSON.stringify(body) : null, {

@@ -5,6 +5,7 @@ use anyhow::Result;
 use crate::acme_conformance::AcmeConformance;
 use crate::demo::Demo;
 use crate::generated::{OpenApi, SettingsDoc};
+use crate::loadtest;
 use crate::pkilint::Pkilint;
 use crate::schemathesis::Schemathesis;
 use crate::stack::database::Backend;
@@ -49,7 +50,8 @@ impl Ci {
             step("schemathesis, in short", || Schemathesis::short().run())?;
             step("pkilint", || Pkilint::short().run())?;
             step("status drill", || StatusDrill::everywhere().run())?;
-            step("target drill", || TargetDrill::everywhere().run())
+            step("target drill", || TargetDrill::everywhere().run())?;
+            step("load, in short", loadtest::smoke)
         })
     }
 }

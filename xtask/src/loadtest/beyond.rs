@@ -181,10 +181,17 @@ pub(super) fn prepare_tokens(world: &World, variables: &mut Variables, _: &Shape
             )
         })
         .collect();
-    world.store()?.query(&format!(
+    let store = world.store()?;
+    store.query(&format!(
         "WITH keys(id, hash) AS (VALUES {}) UPDATE agents SET api_key_hash = (SELECT hash FROM keys WHERE keys.id = agents.id) \
          WHERE id IN (SELECT id FROM keys)",
         values.join(", ")
+    ))?;
+    // A registration would have given it to them.
+    store.query(&format!(
+        "INSERT INTO actor_roles (id, actor_id, actor_type, role_id, granted_at) \
+         SELECT 'grant-' || id, id, 'Agent', 'r-agent', {} FROM agents WHERE id LIKE 'ag-loadtest-%'",
+        store.present()
     ))?;
     for (name, value) in [
         ("K6_AGENT_RATE", "2000"),
@@ -226,8 +233,15 @@ pub(super) fn prepare_loop(world: &World, variables: &mut Variables, shape: &Sha
         Some(_) => format!("ARRAY['{}']", name(number)),
         None => format!("'[\"{}\"]'", name(number)),
     };
+    let store = world.store()?;
+    let now = store.present();
     let rows: Vec<String> = (0..certificates)
-        .map(|number| format!("('{}', '{}', '{}', {}, 'loadtest', 'o-alice', 't-platform', 'iss-local', 'rp-standard')", id(number), name(number), name(number), sans(number)))
+        .map(|number| {
+            let (id, name, sans) = (id(number), name(number), sans(number));
+            format!(
+                "('{id}', '{name}', '{name}', {sans}, 'loadtest', 'o-alice', 't-platform', 'iss-local', 'rp-standard', {now}, {now})"
+            )
+        })
         .collect();
     let mapped: Vec<String> = (0..certificates)
         .map(|number| {
@@ -238,8 +252,9 @@ pub(super) fn prepare_loop(world: &World, variables: &mut Variables, shape: &Sha
             )
         })
         .collect();
-    world.store()?.query(&format!(
-        "INSERT INTO managed_certificates (id, name, common_name, sans, environment, owner_id, team_id, issuer_id, renewal_policy_id) VALUES {}; \
+    store.query(&format!(
+        "INSERT INTO managed_certificates (id, name, common_name, sans, environment, owner_id, team_id, issuer_id, renewal_policy_id, \
+            created_at, updated_at) VALUES {}; \
          INSERT INTO certificate_target_mappings (certificate_id, target_id) VALUES {};",
         rows.join(", "),
         mapped.join(", ")

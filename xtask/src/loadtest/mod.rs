@@ -4,7 +4,9 @@
 //! database. The scripts know nothing of this program: they take the variables that such harnesses take.
 
 mod beyond;
+mod capture;
 mod checks;
+mod compose;
 mod driver;
 mod machine;
 mod picture;
@@ -13,6 +15,7 @@ mod requests;
 mod run;
 mod sampler;
 mod scan;
+mod seed;
 mod store;
 mod suite;
 mod targets;
@@ -22,6 +25,15 @@ use anyhow::Result;
 
 use self::run::Options;
 use self::suite::Suite;
+use crate::stack::database::Backend;
+
+/// Every tier of the contract, ten seconds each: what a change has to pass. The rates that only an optimised server on a quiet machine
+/// keeps up with are taken back.
+pub(crate) fn smoke() -> Result<()> {
+    Options::smoke(Backend::Postgres, 1.0).run(&[&suite::API])?;
+    Options::smoke(Backend::Sqlite, 1.0).run(&[&suite::BULK, &suite::AGENT_STORM])?;
+    Options::smoke(Backend::Sqlite, 0.2).run(&[&suite::ACME_BURST, &suite::ACME_SIGNED])
+}
 
 /// The subcommands.
 #[derive(clap::Subcommand)]
@@ -56,6 +68,9 @@ pub(crate) enum Command {
     LoadtestOverload(Options),
     /// Load: renewal scans over growing fleets
     LoadtestRenewalScan(Options),
+    LoadtestCapture(capture::Capture),
+    LoadtestReset(seed::Reset),
+    Seed(seed::Seed),
 }
 
 impl Command {
@@ -80,6 +95,9 @@ impl Command {
             Self::LoadtestDrain(options) => (options, &[drain_25, drain_50, drain_100]),
             Self::LoadtestOverload(options) => (options, &[&suite::OVERLOAD]),
             Self::LoadtestRenewalScan(options) => (options, &[&scan::SUITE]),
+            Self::LoadtestCapture(capture) => return capture.run(),
+            Self::LoadtestReset(reset) => return reset.run(),
+            Self::Seed(seed) => return seed.run(),
         };
         options.run(suites)
     }

@@ -56,12 +56,12 @@ const SMOKE_SECONDS: u64 = 10;
 
 impl Options {
     /// As every change is run.
-    pub(crate) fn smoke(database: Backend) -> Self {
+    pub(crate) fn smoke(database: Backend, rate_scale: f64) -> Self {
         Self {
             stack: Stack::Local,
             database,
             duration: SMOKE_SECONDS,
-            rate_scale: 1.0,
+            rate_scale,
             smoke: true,
             keep: false,
         }
@@ -74,6 +74,15 @@ impl Options {
             "--rate-scale must be more than nothing"
         );
         interrupt::listen()?;
+        if self.stack == Stack::Compose {
+            ensure!(
+                self.database == Backend::Postgres,
+                "the containers have PostgreSQL"
+            );
+            return suites
+                .iter()
+                .try_for_each(|suite| super::compose::run_one(suite, &self.shape()).map(drop));
+        }
         let tools = tools(suites)?;
         let mut breaches = Vec::new();
         for suite in suites {

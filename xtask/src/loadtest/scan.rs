@@ -108,13 +108,14 @@ fn measure(world: &mut World, certificates: i64) -> Result<Size> {
 
 /// The statement that makes a fleet of which so many are due.
 fn fleet(backend: Backend, certificates: i64) -> String {
-    let columns = "id, name, common_name, sans, environment, owner_id, team_id, issuer_id, renewal_policy_id, status, expires_at, renew_at";
+    let columns = "id, name, common_name, sans, environment, owner_id, team_id, issuer_id, renewal_policy_id, status, expires_at, renew_at, \
+                   created_at, updated_at";
     let fixed = "'loadtest', 'o-eve', 't-data', 'iss-local', 'rp-standard', 'Active'";
     match backend {
         Backend::Postgres => format!(
             "INSERT INTO managed_certificates ({columns}) \
              SELECT 'cert-loadtest-scan-' || lpad(g::text, 6, '0'), n, n, ARRAY[n], {fixed}, now() + interval '29 days' + (later * interval '1 day'), \
-                now() - interval '1 hour' + (later * interval '1 day') \
+                now() - interval '1 hour' + (later * interval '1 day'), now(), now() \
              FROM (SELECT g, 'loadtest-scan-' || lpad(g::text, 6, '0') || '.example.test' AS n, \
                 CASE WHEN g <= {DUE} THEN 0 ELSE 5 + g % 50 END AS later FROM generate_series(1, {certificates}) AS g) AS fleet"
         ),
@@ -123,7 +124,7 @@ fn fleet(backend: Backend, certificates: i64) -> String {
              fleet AS (SELECT g, 'loadtest-scan-' || printf('%06d', g) || '.example.test' AS n, \
                 CASE WHEN g <= {DUE} THEN 0 ELSE 5 + g % 50 END AS later FROM numbers) \
              SELECT 'cert-loadtest-scan-' || printf('%06d', g), n, n, json_array(n), {fixed}, (unixepoch() + (29 + later) * 86400) * 1000000, \
-                (unixepoch() - 3600 + later * 86400) * 1000000 FROM fleet"
+                (unixepoch() - 3600 + later * 86400) * 1000000, unixepoch() * 1000000, unixepoch() * 1000000 FROM fleet"
         ),
     }
 }

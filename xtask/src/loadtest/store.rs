@@ -69,6 +69,14 @@ impl<'a> Store<'a> {
         })
     }
 
+    /// The present as statements write it: defaults of columns are beyond older programs of SQLite.
+    pub(super) fn present(&self) -> &'static str {
+        match self.backend() {
+            Backend::Sqlite => "(unixepoch() * 1000000)",
+            Backend::Postgres => "now()",
+        }
+    }
+
     /// A time as both databases write it: whole microseconds since 1970.
     pub(super) fn micros(&self, column: &str) -> String {
         match self.backend() {

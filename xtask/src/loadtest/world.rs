@@ -20,7 +20,7 @@ use crate::stack::wait::until;
 pub(super) const TOKEN: &str = "load-test-token";
 
 /// What every server of a load test is started with (contract §6).
-const SETTINGS: [(&str, &str); 14] = [
+pub(super) const SETTINGS: [(&str, &str); 14] = [
     ("CERTCTL_AUTH_TYPE", "api-key"),
     ("CERTCTL_AUTH_SECRET", TOKEN),
     ("CERTCTL_LOG_LEVEL", "warn"),
