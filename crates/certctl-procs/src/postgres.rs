@@ -98,9 +98,22 @@ impl Cluster {
     /// # Errors
     /// [`Error::Ended`] with the server's message.
     pub fn query(&self, database: &str, sql: &str) -> Result<String, Error> {
+        self.psql(database, &["-c".as_ref(), sql.as_ref()])
+    }
+
+    /// Runs a file of SQL in one transaction, however long it is, and gives the rows as [`Cluster::query`] does.
+    ///
+    /// # Errors
+    /// As [`Cluster::query`].
+    pub fn run_file(&self, database: &str, file: &Path) -> Result<String, Error> {
+        self.psql(database, &["-1".as_ref(), "-f".as_ref(), file.as_os_str()])
+    }
+
+    fn psql(&self, database: &str, what: &[&OsStr]) -> Result<String, Error> {
         let mut psql = Command::new(self.programs.join("psql"));
         // Neither start-up files nor PG* variables of the caller may change what is asked of whom.
-        psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql])
+        psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"])
+            .args(what)
             .arg(self.url(database))
             .env_clear();
         Ok(child::output(&mut psql)?.trim_end().to_owned())

@@ -95,14 +95,13 @@ impl Driver {
         })
     }
 
-    /// Whether it has ended: true when it did so with all its thresholds kept, false with one breached.
-    pub(super) fn ended(&mut self) -> Result<Option<bool>> {
+    /// Whether it has ended. What it thinks of its thresholds is in its summary.
+    pub(super) fn ended(&mut self) -> Result<bool> {
         let Some(status) = self.process.try_wait()? else {
-            return Ok(None);
+            return Ok(false);
         };
         match status.code() {
-            Some(0) => Ok(Some(true)),
-            Some(BREACHED) => Ok(Some(false)),
+            Some(0 | BREACHED) => Ok(true),
             _ => bail!(
                 "k6 ended with {status}:\n{}",
                 self.complaints(40).join("\n")

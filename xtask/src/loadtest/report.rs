@@ -98,6 +98,22 @@ impl Report {
             };
             text += &format!("{}: {}{limit}\n", one.what, shortened(one.value));
         }
+        let most: Vec<String> = self.summary["commits"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .take(5)
+            .map(|one| {
+                format!(
+                    "{} {}",
+                    one["transaction"].as_str().unwrap_or_default(),
+                    one["commits"]
+                )
+            })
+            .collect();
+        if !most.is_empty() {
+            text += &format!("of these: {}\n", most.join(", "));
+        }
         let peak = &self.summary["server"]["peak"];
         text += &format!(
             "server at most: {} MiB, {} % CPU, {} descriptors, {} connections in use; database {} % CPU, {} sessions busy; driver {} % CPU\n",

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use serde_json::json;
+
 use super::checks::{Checked, Outcome};
 use super::driver::{self, Driver};
 use super::report::Report;
@@ -194,9 +196,23 @@ fn drive(tools: &Tools, suite: &Suite, world: &mut World, shape: &Shape) -> Resu
     (suite.prepare)(world, &mut variables, shape)?;
     let run = machine::describe(tools, world, shape)?;
     let began = world.store()?.now()?;
-    let commits = world.commits()?;
-    let (summary, samples) = follow(tools, suite, world, &variables)?;
-    let commits = world.commits()? - commits;
+    let before = world.commits()?;
+    let (mut summary, samples) = follow(tools, suite, world, &variables)?;
+    let mut by_name: Vec<(String, f64)> = world
+        .commits()?
+        .into_iter()
+        .map(|(name, number)| {
+            let more = number - before.get(&name).copied().unwrap_or_default();
+            (name, more)
+        })
+        .filter(|(_, number)| *number > 0.0)
+        .collect();
+    by_name.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let commits = by_name.iter().map(|(_, number)| number).sum();
+    summary["commits"] = by_name
+        .into_iter()
+        .map(|(name, number)| json!({"transaction": name, "commits": number}))
+        .collect();
     // What waits to be written, such as heartbeats, is written before the server ends.
     let ended = world.server.stop()?;
     let outcome = Outcome {
@@ -239,10 +255,10 @@ fn follow(
     );
     let begun = Instant::now();
     let mut said = begun;
-    let kept = loop {
+    loop {
         interrupt::check()?;
-        if let Some(kept) = driver.ended()? {
-            break kept;
+        if driver.ended()? {
+            break;
         }
         if said.elapsed() >= SAY_EVERY {
             said = Instant::now();
@@ -261,13 +277,16 @@ fn follow(
             }
         }
         sleep(PAUSE);
-    };
+    }
     let samples = sampler.finish()?;
-    if !kept {
-        let lines = driver.complaints(200);
-        for line in lines.iter().filter(|line| line.contains("level=")).take(10) {
-            eprintln!("    k6: {line}");
-        }
+    // Also of a run whose thresholds were kept: an iteration that broke off may be within them.
+    for line in driver
+        .complaints(1000)
+        .iter()
+        .filter(|line| line.contains("level="))
+        .take(10)
+    {
+        eprintln!("    k6: {line}");
     }
     let mut summary = driver::summary(&folder)?;
     let file = &mut summary["name"];

@@ -11,6 +11,9 @@ use crate::stack::database::{Backend, Database, NAME};
 use crate::stack::home::bare;
 use crate::step::root;
 
+/// Linux takes no argument of 128 KiB or more.
+const ARGUMENT_MAX: usize = 100_000;
+
 /// A database that takes SQL.
 pub(super) struct Store<'a> {
     database: &'a Database,
@@ -38,10 +41,17 @@ impl<'a> Store<'a> {
 
     /// Runs statements and gives the rows, one on a line, columns separated by `|`.
     pub(super) fn query(&self, sql: &str) -> Result<String> {
-        match self.database.cluster() {
-            Some(cluster) => Ok(cluster.query(NAME, sql)?),
-            None => sqlite(&self.file, sql),
+        let Some(cluster) = self.database.cluster() else {
+            return sqlite(&self.file, sql);
+        };
+        if sql.len() < ARGUMENT_MAX {
+            return Ok(cluster.query(NAME, sql)?);
         }
+        let script = self.file.with_extension("script.sql");
+        fs::write(&script, sql).with_context(|| format!("cannot write {}", script.display()))?;
+        let said = cluster.run_file(NAME, &script);
+        fs::remove_file(&script)?;
+        Ok(said?)
     }
 
     /// One number.

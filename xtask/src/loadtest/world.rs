@@ -1,5 +1,6 @@
 //! Everything that a scenario meets: database, server, and the servers it visits.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
@@ -142,13 +143,9 @@ impl World {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// Transactions that wrote and were committed.
-    pub(super) fn commits(&self) -> Result<f64> {
-        Ok(sum(
-            &self.metrics()?,
-            "certctl_db_transactions_total",
-            &["outcome=\"committed\""],
-        ))
+    /// Transactions that wrote and were committed, by their names.
+    pub(super) fn commits(&self) -> Result<Commits> {
+        Ok(commits(&self.metrics()?))
     }
 
     /// A server that answers something else under the address of ACME would be measured as a fast one.
@@ -212,6 +209,21 @@ impl World {
     }
 }
 
+/// How many transactions of each name.
+pub(super) type Commits = BTreeMap<String, f64>;
+
+fn commits(metrics: &str) -> Commits {
+    let lines = metrics.lines().filter(|line| {
+        line.starts_with("certctl_db_transactions_total{") && line.contains("outcome=\"committed\"")
+    });
+    lines
+        .filter_map(|line| {
+            let name = line.split_once("name=\"")?.1.split_once('"')?.0;
+            Some((name.to_owned(), line.rsplit(' ').next()?.parse().ok()?))
+        })
+        .collect()
+}
+
 /// The sum over a metric's lines that have these labels.
 pub(super) fn sum(metrics: &str, name: &str, labels: &[&str]) -> f64 {
     metrics
@@ -228,6 +240,16 @@ pub(super) fn sum(metrics: &str, name: &str, labels: &[&str]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commits_are_told_by_name() {
+        let text = "certctl_db_transactions_total{name=\"record heartbeats\",outcome=\"committed\"} 4\n\
+                    certctl_db_transactions_total{name=\"record heartbeats\",outcome=\"failed\"} 9\n";
+        assert_eq!(
+            commits(text),
+            Commits::from([("record heartbeats".to_owned(), 4.0)])
+        );
+    }
 
     #[test]
     fn lines_are_summed_by_name_and_labels() {
