@@ -385,7 +385,12 @@ pub(super) fn db_scale(world: &World, outcome: &Outcome<'_>) -> Result<Vec<Check
     };
     for table in ["managed_certificates", "agents"] {
         let what = format!("times {table} was read whole");
-        checked.push(Checked::equal(&what, scans(&format!("'{table}'"))?, 0.0));
+        // Each look at the metrics counts once over what there is.
+        checked.push(Checked::at_most(
+            &what,
+            scans(&format!("'{table}'"))?,
+            outcome.looks + 2.0,
+        ));
     }
     let growing = scans("'certificate_versions', 'jobs', 'audit_events'")?;
     // Percentiles are not kept: mean and spread say where the 99th of a normal distribution would be.

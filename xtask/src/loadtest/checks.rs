@@ -13,6 +13,8 @@ pub(super) struct Outcome<'a> {
     pub(super) began: i64,
     /// Committed transactions of the server meanwhile.
     pub(super) commits: f64,
+    /// How often the server was asked for its metrics meanwhile.
+    pub(super) looks: f64,
     /// Whether the programs are.
     pub(super) is_optimised: bool,
 }

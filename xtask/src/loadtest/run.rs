@@ -219,6 +219,7 @@ fn drive(tools: &Tools, suite: &Suite, world: &mut World, shape: &Shape) -> Resu
         summary: &summary,
         began,
         commits,
+        looks: samples.len() as f64,
         is_optimised: tools.profile == Profile::Release.as_str(),
     };
     let mut checked = (suite.check)(world, &outcome)?;
