@@ -7,6 +7,7 @@ mod beyond;
 mod capture;
 mod checks;
 mod compose;
+mod deploys;
 mod driver;
 mod machine;
 mod picture;
@@ -60,6 +61,8 @@ pub(crate) enum Command {
     LoadtestAgentLoop(Options),
     /// Load: bulk renewals that always have something to do
     LoadtestBulkRenewalSustained(Options),
+    /// Load: deployments into nginx, Apache, HAProxy and an F5, until they are served; then each refuses a broken configuration
+    LoadtestConnectorDeploy(Options),
     /// Load: the API tier beside 60,000 certificates and 10,000 agents
     LoadtestDbScale(Options),
     /// Load: 10,000 renewals until none is left, with 25, 50 and 100 batches at a time
@@ -91,6 +94,7 @@ impl Command {
             Self::LoadtestAgentFlood(options) => (options, &[&suite::AGENT_FLOOD]),
             Self::LoadtestAgentLoop(options) => (options, &[&suite::AGENT_LOOP]),
             Self::LoadtestBulkRenewalSustained(options) => (options, &[&suite::SUSTAINED]),
+            Self::LoadtestConnectorDeploy(options) => (options, &[&deploys::SUITE]),
             Self::LoadtestDbScale(options) => (options, &[&suite::DB_SCALE]),
             Self::LoadtestDrain(options) => (options, &[drain_25, drain_50, drain_100]),
             Self::LoadtestOverload(options) => (options, &[&suite::OVERLOAD]),

@@ -15,7 +15,7 @@ use super::report::Report;
 use super::sampler::{Sample, Sampler, Subjects};
 use super::suite::{Shape, Suite};
 use super::world::{Tools, World};
-use super::{driver::Variables, machine, scan};
+use super::{driver::Variables, machine};
 use crate::stack::build::{Profile, Programs};
 use crate::stack::database::Backend;
 use crate::stack::home::tail;
@@ -112,6 +112,7 @@ impl Options {
 
     fn shape(&self) -> Shape {
         Shape {
+            is_smoke: self.smoke,
             seconds: if self.smoke {
                 SMOKE_SECONDS
             } else {
@@ -135,16 +136,15 @@ impl Options {
 
     /// Runs one and gives what was not kept.
     fn run_one(&self, tools: &Tools, suite: &Suite) -> Result<Vec<String>> {
-        if suite.script.is_empty() {
-            let report = scan::run(tools, self.database, &self.shape(), self.smoke)?;
-            return self.publish(&report, suite);
+        let shape = self.shape();
+        if let Some(own) = suite.own {
+            return self.publish(&own(tools, self.database, &shape)?, suite);
         }
         let mut world = World::start(tools, self.database, suite)?;
         if self.keep {
             world.home.keep();
             eprintln!("    everything lies in {}", world.home.path().display());
         }
-        let shape = self.shape();
         let outcome = drive(tools, suite, &mut world, &shape);
         if outcome.is_err() {
             for line in tail(&world.server.log(), 1000) {
@@ -173,7 +173,9 @@ fn tools(suites: &[&Suite]) -> Result<Tools> {
     let k6 = step("k6", driver::k6)?;
     let profile = Profile::cheapest();
     step("build", || {
-        let needs_f5 = suites.iter().any(|suite| suite.has_targets);
+        let needs_f5 = suites
+            .iter()
+            .any(|suite| suite.has_targets || suite.needs_f5);
         Ok(Tools {
             programs: Programs::build(profile)?,
             f5_mock: needs_f5

@@ -13,6 +13,7 @@ use crate::stack::database::Backend;
 
 pub(super) const SUITE: Suite = Suite {
     name: "renewal-scan",
+    own: Some(run),
     ..PLAIN
 };
 
@@ -34,13 +35,8 @@ struct Size {
 }
 
 /// Measures each size on a database of its own.
-pub(super) fn run(
-    tools: &Tools,
-    backend: Backend,
-    shape: &Shape,
-    is_smoke: bool,
-) -> Result<Report> {
-    let sizes: [i64; 3] = if is_smoke {
+pub(super) fn run(tools: &Tools, backend: Backend, shape: &Shape) -> Result<Report> {
+    let sizes: [i64; 3] = if shape.is_smoke {
         [2_000, 5_000, 10_000]
     } else {
         [10_000, 50_000, 100_000]

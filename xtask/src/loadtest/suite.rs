@@ -5,7 +5,9 @@ use anyhow::Result;
 use super::beyond;
 use super::checks::{self, Checked, Outcome};
 use super::driver::Variables;
-use super::world::World;
+use super::report::Report;
+use super::world::{Tools, World};
+use crate::stack::database::Backend;
 
 /// What is run together on one database, and summed up in one file.
 pub(super) struct Suite {
@@ -21,15 +23,24 @@ pub(super) struct Suite {
     pub(super) seeds: &'static [&'static str],
     /// Whether nginx, Apache, HAProxy and the stand-in for an F5 are visited.
     pub(super) has_targets: bool,
+    /// Whether the stand-in for an F5 is needed otherwise.
+    pub(super) needs_f5: bool,
+    /// What runs it in the place of k6, where k6 cannot see what is measured.
+    pub(super) own: Option<Own>,
     /// Further variables of the driver, made right before it starts.
     pub(super) prepare: fn(&World, &mut Variables, &Shape) -> Result<()>,
     /// What must hold when it is over.
     pub(super) check: fn(&World, &Outcome<'_>) -> Result<Vec<Checked>>,
 }
 
+/// Runs a suite without k6.
+pub(super) type Own = fn(&Tools, Backend, &Shape) -> Result<Report>;
+
 /// How much is asked of a run.
 #[derive(Debug, Clone)]
 pub(super) struct Shape {
+    /// Whether it is only to be seen that it works.
+    pub(super) is_smoke: bool,
     /// Seconds of each scenario.
     pub(super) seconds: u64,
     /// What rates are multiplied by.
@@ -48,6 +59,8 @@ pub(super) const PLAIN: Suite = Suite {
     postgres: &[],
     seeds: &[],
     has_targets: false,
+    needs_f5: false,
+    own: None,
     prepare: |_, _, _| Ok(()),
     check: |_, _| Ok(Vec::new()),
 };

@@ -4,7 +4,7 @@
 //! Then its configuration is broken: the deployment fails, the old certificate stays in service, and when it is mended the
 //! new one comes. The counters of the server must say the same.
 
-mod services;
+pub(crate) mod services;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -96,14 +96,8 @@ fn drill(
     )];
     let mut server = Server::new(&programs.server, home, "server", &database, &settings)?;
     server.start()?;
-    let api = server.api()?;
-    let visitor = Visitor::trusting(&server.root())?;
     let agent = Agent::start(&programs.agent, home, "web-1", &server)?;
-    let drill = Drill {
-        belonging: enter(&api)?,
-        api,
-        visitor,
-    };
+    let drill = Drill::new(&server)?;
     for service in services {
         let certificate = drill.enter(service, agent.id())?;
         let mut took = (0..rounds)
@@ -149,15 +143,26 @@ fn enter(api: &Api) -> Result<Belonging> {
     })
 }
 
-struct Drill {
+/// Enters, renews and refuses, as a person would by the API.
+pub(crate) struct Drill {
     api: Api,
     visitor: Visitor,
     belonging: Belonging,
 }
 
 impl Drill {
+    /// On a server that runs.
+    pub(crate) fn new(server: &Server) -> Result<Self> {
+        let api = server.api()?;
+        Ok(Self {
+            belonging: enter(&api)?,
+            visitor: Visitor::trusting(&server.root())?,
+            api,
+        })
+    }
+
     /// Enters target and certificate; the id of the certificate.
-    fn enter(&self, service: &Service, agent: &str) -> Result<String> {
+    pub(crate) fn enter(&self, service: &Service, agent: &str) -> Result<String> {
         let target = json!({
             "name": service.name, "type": service.kind, "agent_id": agent, "config": service.config,
         });
@@ -177,7 +182,7 @@ impl Drill {
     }
 
     /// Asks for a new certificate and waits until a visitor who trusts our root only is shown it.
-    fn renew(&self, service: &Service, id: &str) -> Result<Duration> {
+    pub(crate) fn renew(&self, service: &Service, id: &str) -> Result<Duration> {
         let before = self.visitor.look(service.port, &service.name).ok();
         let deployments = self.deployments(id)?;
         let asked = Instant::now();
@@ -197,7 +202,7 @@ impl Drill {
     }
 
     /// Renews while the service refuses: the old certificate stays, and the new one comes when it is mended. Why it refused.
-    fn refuse(&self, service: &Service, id: &str) -> Result<String> {
+    pub(crate) fn refuse(&self, service: &Service, id: &str) -> Result<String> {
         let old = self.visitor.look(service.port, &service.name)?;
         let before = self.deployments(id)?;
         service.break_it()?;

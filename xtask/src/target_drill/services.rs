@@ -21,9 +21,9 @@ use crate::stack::site::Site;
 const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// A service that certificates are deployed to; stopped on drop.
-pub(super) struct Service {
+pub(crate) struct Service {
     /// The type of its target.
-    pub(super) kind: &'static str,
+    pub(crate) kind: &'static str,
     /// The name it serves.
     pub(super) name: String,
     /// Where, on the loopback.
@@ -41,7 +41,7 @@ enum Server {
 }
 
 impl Service {
-    pub(super) fn nginx(home: &Home) -> Result<Self> {
+    pub(crate) fn nginx(home: &Home) -> Result<Self> {
         let site = Site::start(home, "nginx", "nginx.certctl.test")?;
         Ok(Self {
             kind: "NGINX",
@@ -52,7 +52,7 @@ impl Service {
         })
     }
 
-    pub(super) fn apache(home: &Home) -> Result<Self> {
+    pub(crate) fn apache(home: &Home) -> Result<Self> {
         let (folder, port) = (home.private_folder("apache")?, free_port()?);
         let name = "apache.certctl.test";
         let (cert, key, chain) = (
@@ -83,7 +83,7 @@ impl Service {
         ))
     }
 
-    pub(super) fn haproxy(home: &Home) -> Result<Self> {
+    pub(crate) fn haproxy(home: &Home) -> Result<Self> {
         let (folder, port) = (home.private_folder("haproxy")?, free_port()?);
         let name = "haproxy.certctl.test";
         let (cert, key, pem) = (
@@ -114,7 +114,7 @@ impl Service {
         ))
     }
 
-    pub(super) fn f5(home: &Home, program: &Path) -> Result<Self> {
+    pub(crate) fn f5(home: &Home, program: &Path) -> Result<Self> {
         let folder = home.private_folder("f5")?;
         let (api, port, hooks) = (free_port()?, free_port()?, free_port()?);
         let name = "f5.certctl.test";
