@@ -48,6 +48,13 @@ impl Capture {
         if self.dry_run {
             return Ok(());
         }
+        for summary in &summaries {
+            ensure!(
+                summary["run"]["programs"] == "release",
+                "{} was measured with programs that are not optimised; --dry-run shows it",
+                suite(summary)
+            );
+        }
         let page = root().join(PAGE);
         let old = fs::read_to_string(&page).with_context(|| format!("cannot read {PAGE}"))?;
         fs::write(&page, inserted(&old, &text)?).with_context(|| format!("cannot write {PAGE}"))?;
@@ -116,8 +123,8 @@ fn capture(summaries: &[Value]) -> String {
         ]
         .join("; ")
     );
-    text += "| Database | Scenario | Offered | Length | p50 ms | p95 ms | p99 ms | Max ms | Errors | Iterations | Dropped | Peak RSS MiB | Runs |\n";
-    text += "|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
+    text += "| Database | Suite | Scenario | Offered | Length | p50 ms | p95 ms | p99 ms | Max ms | Errors | Iterations | Dropped | Peak RSS MiB | Runs |\n";
+    text += "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
     for group in groups(summaries) {
         text += &rows(&group);
     }
@@ -215,8 +222,9 @@ fn rows(group: &[&Value]) -> String {
             .unwrap_or_default()
             / 1024;
         text += &format!(
-            "| {} | {name} | {} | {} s | {} | {} | {} | {} | {:.2} % | {} | {} | {memory} | {} |\n",
+            "| {} | {} | {name} | {} | {} s | {} | {} | {} | {} | {:.2} % | {} | {} | {memory} | {} |\n",
             database(group[0]),
+            suite(group[0]),
             one["offered"].as_str().unwrap_or_default(),
             one["seconds"],
             ms("p50"),
@@ -303,7 +311,7 @@ mod tests {
     #[test]
     fn runs_of_a_suite_are_one_row_with_median_and_spread() {
         let text = capture(&[summary(3.0), summary(5.0), summary(4.0)]);
-        let row = "| SQLite 3.5 | agent_storm | 167/s | 300 s | 1.00 (1.00–1.00) | 2.00 (2.00–2.00) | 4.00 (3.00–5.00) | 4.00 (4.00–4.00) \
+        let row = "| SQLite 3.5 | agent-storm | agent_storm | 167/s | 300 s | 1.00 (1.00–1.00) | 2.00 (2.00–2.00) | 4.00 (3.00–5.00) | 4.00 (4.00–4.00) \
                    | 0.00 % | 9 | 0 | 2 | 3 |";
         assert_eq!(text.matches(row).count(), 1, "{text}");
         assert!(

@@ -83,7 +83,8 @@ impl ApiTrail {
             event,
             _place: place,
         });
-        if queue.len() >= CHUNK {
+        // Rows that are being written are still in the queue, and what is behind them is no reason to begin again.
+        if queue.len().is_multiple_of(CHUNK) {
             self.bell.notify_one();
         }
     }
@@ -190,7 +191,7 @@ impl Services {
         }
     }
 
-    /// Writes the calls that wait, as many as one transaction takes at a time; how many there were.
+    /// Writes the calls that wait when it begins, as many as one transaction takes at a time; how many there were.
     ///
     /// # Errors
     /// [`Error::Unavailable`]; what was not written waits on.
@@ -205,6 +206,10 @@ impl Services {
             self.write_calls(&rows).await?;
             self.audit.calls.written(rows.len());
             count += rows.len();
+            // What came meanwhile waits for the next time: written at once it would be a commit for a few rows, over and over.
+            if rows.len() < CHUNK {
+                return Ok(count);
+            }
         }
     }
 
