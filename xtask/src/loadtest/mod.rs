@@ -28,17 +28,22 @@ use self::run::Options;
 use self::suite::Suite;
 use crate::stack::database::Backend;
 
-/// Every tier of the contract, ten seconds each: what a change has to pass. The rates that only an optimised server on a quiet machine
-/// keeps up with are taken back.
+/// Every tier of the contract, ten seconds each: what a change has to pass.
 pub(crate) fn smoke() -> Result<()> {
-    Options::smoke(Backend::Postgres, 1.0).run(&[&suite::API])?;
-    Options::smoke(Backend::Sqlite, 1.0).run(&[&suite::BULK, &suite::AGENT_STORM])?;
-    Options::smoke(Backend::Sqlite, 0.2).run(&[&suite::ACME_BURST, &suite::ACME_SIGNED])
+    Options::smoke(Backend::Postgres).run(&[&suite::API])?;
+    Options::smoke(Backend::Sqlite).run(&[
+        &suite::BULK,
+        &suite::AGENT_STORM,
+        &suite::ACME_BURST,
+        &suite::ACME_SIGNED,
+    ])
 }
 
 /// The subcommands.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
+    /// Load: a scenario of each tier for ten seconds, as every change has to pass
+    LoadtestSmoke,
     /// Load: the API tier (issuance, lists) and the connector tier (handshakes with nginx, Apache, HAProxy, F5)
     Loadtest(Options),
     /// Load: bulk renewal, ACME burst and agent storm, one after the other, each on a fresh database
@@ -99,6 +104,7 @@ impl Command {
             Self::LoadtestDrain(options) => (options, &[drain_25, drain_50, drain_100]),
             Self::LoadtestOverload(options) => (options, &[&suite::OVERLOAD]),
             Self::LoadtestRenewalScan(options) => (options, &[&scan::SUITE]),
+            Self::LoadtestSmoke => return smoke(),
             Self::LoadtestCapture(capture) => return capture.run(),
             Self::LoadtestReset(reset) => return reset.run(),
             Self::Seed(seed) => return seed.run(),

@@ -58,12 +58,12 @@ const SMOKE_SECONDS: u64 = 10;
 
 impl Options {
     /// As every change is run.
-    pub(crate) fn smoke(database: Backend, rate_scale: f64) -> Self {
+    pub(crate) fn smoke(database: Backend) -> Self {
         Self {
             stack: Stack::Local,
             database,
             duration: SMOKE_SECONDS,
-            rate_scale,
+            rate_scale: 1.0,
             smoke: true,
             keep: false,
         }
@@ -113,6 +113,7 @@ impl Options {
     fn shape(&self) -> Shape {
         Shape {
             is_smoke: self.smoke,
+            is_optimised: Profile::cheapest() == Profile::Release,
             seconds: if self.smoke {
                 SMOKE_SECONDS
             } else {

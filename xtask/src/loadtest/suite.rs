@@ -41,6 +41,8 @@ pub(super) type Own = fn(&Tools, Backend, &Shape) -> Result<Report>;
 pub(super) struct Shape {
     /// Whether it is only to be seen that it works.
     pub(super) is_smoke: bool,
+    /// Whether the programs are optimised; otherwise less is asked of them where they could not keep up.
+    pub(super) is_optimised: bool,
     /// Seconds of each scenario.
     pub(super) seconds: u64,
     /// What rates are multiplied by.
@@ -90,6 +92,7 @@ pub(super) const BULK: Suite = Suite {
 pub(super) const ACME_BURST: Suite = Suite {
     name: "acme-burst",
     script: "k6/acme_burst.js",
+    prepare: beyond::prepare_burst,
     check: checks::unauthenticated_acme,
     ..PLAIN
 };
