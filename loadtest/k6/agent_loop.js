@@ -17,8 +17,9 @@ const agents = new SharedArray('agents', () => JSON.parse(open(given('LOADTEST_A
 const requests = new SharedArray('requests', () => JSON.parse(open(given('LOADTEST_REQUESTS', 'requests.json'))));
 /** Seconds between two polls of an agent that has nothing to do. */
 const POLL = Number(given('K6_POLL_SECONDS', '30'));
-/** Seconds until an agent that did something looks again. */
+/** Seconds until an agent that expects something looks again, and how often it does, as the real agent does. */
 const SOON = 1;
+const LOOKS = 5;
 
 const pollDuration = new Trend('work_poll_duration', true);
 const deployed = new Counter('deployments_reported');
@@ -51,6 +52,8 @@ export function renew() {
 
 /** Which agent this VU is; numbers of VUs have gaps where there are several scenarios. */
 let mine = null;
+/** Looks that are left of those soon after a signing request. */
+let looks = 0;
 
 export function agent() {
   begin();
@@ -80,6 +83,7 @@ export function agent() {
       const body = { csr_pem: requests[number].pem, certificate_id: job.certificate_id, job_id: job.id };
       const sent = call('POST', '/csr', body, '/csr');
       if (judged(sent, 'csr', [202])) submitted.add(1);
+      looks = LOOKS;
     } else if (job.type === 'Deployment') {
       const fetched = call('GET', `/certificates/${job.certificate_id}`, null, '/certificates/{id}');
       judged(fetched, 'certificate', [200], {
@@ -90,5 +94,7 @@ export function agent() {
     }
   }
   check(jobs, { 'work: a list': (list) => Array.isArray(list) });
-  sleep(jobs.length > 0 ? SOON : POLL);
+  const isSoon = looks > 0 || jobs.length > 0;
+  looks = Math.max(0, looks - 1);
+  sleep(isSoon ? SOON : POLL);
 }
