@@ -22,7 +22,7 @@ const unexplained = new Counter('rush_shed_without_a_time');
 const plan = new Plan('overload');
 const calm = { rate: 25, vus: 20, max: 100, exec: 'list', p95: 800, p99: 2000, seconds: CALM };
 plan.arrival('before', { ...calm, at: 0 });
-plan.arrival('rush', { rate: 500, vus: 200, max: 600, exec: 'rush', at: RUSH_AT, p99: 5000 });
+plan.arrival('rush', { rate: 500, vus: 600, max: 800, exec: 'rush', at: RUSH_AT, p99: 5000 });
 plan.arrival('after', { ...calm, at: AFTER_AT });
 plan.arrival('ready', { rate: 1, vus: 2, max: 10, exec: 'ready', at: 0, p99: 1000, seconds: AFTER_AT + CALM });
 plan.limit('rush_answered', 'count>0');

@@ -202,8 +202,8 @@ pub(super) fn prepare_tokens(
             "K6_AGENT_RATE",
             if shape.is_optimised { "2000" } else { "500" },
         ),
-        ("K6_AGENT_VUS", "200"),
-        ("K6_AGENT_MAX_VUS", "800"),
+        ("K6_AGENT_VUS", "800"),
+        ("K6_AGENT_MAX_VUS", "1000"),
         ("K6_AGENT_TOKEN_PREFIX", TOKEN_PREFIX),
         ("LOADTEST_SUMMARY", "agent-flood"),
     ] {
