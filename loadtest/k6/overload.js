@@ -3,7 +3,7 @@
 
 import http from 'k6/http';
 import { Counter } from 'k6/metrics';
-import { BASE, DURATION, HEADERS } from './lib/env.js';
+import { BASE, DURATION, HEADERS, given } from './lib/env.js';
 import { Plan, begin, judged, lengths } from './lib/plan.js';
 import { summaryOf } from './lib/summary.js';
 
@@ -22,7 +22,7 @@ const unexplained = new Counter('rush_shed_without_a_time');
 const plan = new Plan('overload');
 const calm = { rate: 25, vus: 20, max: 100, exec: 'list', p95: 800, p99: 2000, seconds: CALM };
 plan.arrival('before', { ...calm, at: 0 });
-plan.arrival('rush', { rate: 500, vus: 600, max: 800, exec: 'rush', at: RUSH_AT, p99: 5000 });
+plan.arrival('rush', { rate: Number(given('K6_RUSH_RATE', '500')), vus: 300, max: 800, exec: 'rush', at: RUSH_AT, p99: 5000 });
 plan.arrival('after', { ...calm, at: AFTER_AT });
 plan.arrival('ready', { rate: 1, vus: 2, max: 10, exec: 'ready', at: 0, p99: 1000, seconds: AFTER_AT + CALM });
 plan.limit('rush_answered', 'count>0');

@@ -224,6 +224,14 @@ pub(super) fn prepare_burst(_: &World, variables: &mut Variables, shape: &Shape)
     Ok(())
 }
 
+/// A rush that is more than the limit also where the server is not optimised, and not more than its handshakes.
+pub(super) fn prepare_rush(_: &World, variables: &mut Variables, shape: &Shape) -> Result<()> {
+    if !shape.is_optimised {
+        variables.insert("K6_RUSH_RATE".to_owned(), "200".to_owned());
+    }
+    Ok(())
+}
+
 /// As the storm, and what it costs.
 pub(super) fn flood(world: &World, outcome: &Outcome<'_>) -> Result<Vec<Checked>> {
     let mut checked = super::checks::heartbeats(world, outcome)?;

@@ -204,6 +204,7 @@ pub(super) const OVERLOAD: Suite = Suite {
     name: "overload",
     script: "k6/overload.js",
     settings: &[("CERTCTL_RATE_LIMIT_ENABLED", "true")],
+    prepare: beyond::prepare_rush,
     seeds: &[CERTIFICATES],
     ..PLAIN
 };
