@@ -12,7 +12,9 @@ use diesel::{
 };
 use diesel_async::RunQueryDsl;
 
-use crate::{Conn, Error, agents, db::dialect, schema::agent_groups, types::At};
+use crate::{
+    Conn, Error, agents, db::dialect, prepared::Prepare as _, schema::agent_groups, types::At,
+};
 
 #[derive(Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = agent_groups, treat_none_as_null = true, check_for_backend(diesel::pg::Pg, diesel::sqlite::Sqlite))]
@@ -140,6 +142,6 @@ async fn candidates(
         .bind::<Text, _>(&group.match_architecture)
         .bind::<Text, _>(&group.match_version)
         .bind::<BigInt, _>(CHUNK)
-        .load(c)
+        .prepared().load(c)
         .await)?)
 }

@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::{
     Conn, Error,
     db::dialect,
+    prepared::Prepare as _,
     schema::agents,
     seed::demo::NOBODY,
     totals::{self, Counted},
@@ -246,7 +247,7 @@ pub async fn record_heartbeats(conn: &mut Conn, beats: &[Heartbeat]) -> Result<u
             .bind::<Array<Text>, _>(column(|beat| &beat.report.os))
             .bind::<Array<Text>, _>(column(|beat| &beat.report.architecture))
             .bind::<Array<Text>, _>(column(|beat| &beat.report.ip_address))
-            .execute(c)
+            .prepared().execute(c)
             .await,
         sqlite c => {
             let rows: Vec<_> = beats
@@ -257,7 +258,7 @@ pub async fn record_heartbeats(conn: &mut Conn, beats: &[Heartbeat]) -> Result<u
                            report.architecture, report.ip_address])
                 })
                 .collect();
-            diesel::sql_query(HEARTBEATS_SQLITE).bind::<Text, _>(json!(rows).to_string()).execute(c).await
+            diesel::sql_query(HEARTBEATS_SQLITE).bind::<Text, _>(json!(rows).to_string()).prepared().execute(c).await
         },
     )?;
     Ok(changed)
@@ -284,7 +285,7 @@ pub async fn mark_offline(conn: &mut Conn, threshold: Timestamp) -> Result<usize
         .bind::<Text, _>(three)
         .bind::<Text, _>(four)
         .bind::<Text, _>(NOBODY)
-        .execute(c)
+        .prepared().execute(c)
         .await)?;
     let never = on_conn!(conn, c => diesel::sql_query(never)
         .bind::<Text, _>(one)
@@ -292,7 +293,7 @@ pub async fn mark_offline(conn: &mut Conn, threshold: Timestamp) -> Result<usize
         .bind::<Text, _>(three)
         .bind::<Text, _>(four)
         .bind::<Text, _>(NOBODY)
-        .execute(c)
+        .prepared().execute(c)
         .await)?;
     Ok(old + never)
 }
@@ -321,7 +322,7 @@ pub async fn dependencies(conn: &mut Conn, id: &AgentId) -> Result<AgentDependen
         (SELECT count(*) FROM jobs WHERE agent_id = $1 \
             AND status IN ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running')) AS jobs";
     let sql = dialect(conn, SQL);
-    let row: DependencyRow = on_conn!(conn, c => diesel::sql_query(sql).bind::<Text, _>(id.as_str()).get_result(c).await)?;
+    let row: DependencyRow = on_conn!(conn, c => diesel::sql_query(sql).bind::<Text, _>(id.as_str()).prepared().get_result(c).await)?;
     Ok(AgentDependencies {
         active_targets: row.targets,
         active_certificates: row.certificates,

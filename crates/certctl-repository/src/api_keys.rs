@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::{
     Conn, Error,
+    prepared::Prepare as _,
     schema::api_keys,
     types::{At, UtcTimestamp, at, time},
 };
@@ -165,11 +166,11 @@ pub async fn note_uses(conn: &mut Conn, uses: &[KeyUse]) -> Result<usize, Error>
         pg c => diesel::sql_query(POSTGRES)
             .bind::<Array<Text>, _>(uses.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>())
             .bind::<Array<UtcTimestamp>, _>(uses.iter().map(|(_, at)| At(*at)).collect::<Vec<_>>())
-            .execute(c)
+            .prepared().execute(c)
             .await,
         sqlite c => {
             let rows: Vec<_> = uses.iter().map(|(id, at)| json!([id.as_str(), at.as_micros()])).collect();
-            diesel::sql_query(SQLITE).bind::<Text, _>(json!(rows).to_string()).execute(c).await
+            diesel::sql_query(SQLITE).bind::<Text, _>(json!(rows).to_string()).prepared().execute(c).await
         },
     )?;
     Ok(changed)

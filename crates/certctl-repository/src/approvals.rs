@@ -74,7 +74,7 @@ impl TryFrom<ApprovalRow> for Approval {
 }
 
 #[derive(Insertable)]
-#[diesel(table_name = issuance_approval_requests)]
+#[diesel(table_name = issuance_approval_requests, treat_none_as_default_value = false)]
 struct NewRow {
     id: String,
     approval_kind: &'static str,

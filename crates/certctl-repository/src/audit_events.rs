@@ -13,12 +13,13 @@ use diesel_async::RunQueryDsl;
 
 use crate::{
     Conn, Error,
+    prepared::Prepare as _,
     schema::audit_events,
     types::{At, Json},
 };
 
 #[derive(Queryable, Selectable, Insertable)]
-#[diesel(table_name = audit_events, check_for_backend(diesel::pg::Pg, diesel::sqlite::Sqlite))]
+#[diesel(table_name = audit_events, treat_none_as_default_value = false, check_for_backend(diesel::pg::Pg, diesel::sqlite::Sqlite))]
 pub(crate) struct AuditEventRow {
     pub(crate) id: String,
     actor: String,
@@ -171,7 +172,7 @@ pub async fn count(conn: &mut Conn, filter: &AuditFilter) -> Result<i64, Error> 
     if !filter.is_everything() {
         return Ok(on_conn!(conn, c => filtered!(filter).count().get_result(c).await)?);
     }
-    let row: Total = on_conn!(conn, c => diesel::sql_query(ALL).get_result(c).await)?;
+    let row: Total = on_conn!(conn, c => diesel::sql_query(ALL).prepared().get_result(c).await)?;
     Ok(row.total)
 }
 

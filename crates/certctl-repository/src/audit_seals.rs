@@ -19,6 +19,7 @@ use crate::{
     Conn, Error,
     audit_events::AuditEventRow,
     db::dialect,
+    prepared::Prepare as _,
     schema::{audit_batches, audit_events, audit_positions, audit_unsealed},
     types::{At, UtcTimestamp},
 };
@@ -165,7 +166,7 @@ pub async fn seal(
     const SQL: &str = "DELETE FROM audit_unsealed WHERE (timestamp, event_id) IN \
         (SELECT e.timestamp, e.id FROM audit_positions p JOIN audit_events e ON e.id = p.event_id WHERE p.seq >= $1)";
     let sql = dialect(conn, SQL);
-    on_conn!(conn, c => diesel::sql_query(sql).bind::<BigInt, _>(batch.first_seq).execute(c).await)?;
+    on_conn!(conn, c => diesel::sql_query(sql).bind::<BigInt, _>(batch.first_seq).prepared().execute(c).await)?;
     Ok(())
 }
 
@@ -188,7 +189,7 @@ async fn insert_positions(
             .bind::<BigInt, _>(number)
             .bind::<Array<Text>, _>(ids)
             .bind::<Array<Binary>, _>(leaves)
-            .execute(c)
+            .prepared().execute(c)
             .await?;
         },
         sqlite c => {
@@ -369,7 +370,8 @@ pub async fn stray(conn: &mut Conn, since: Timestamp) -> Result<Option<Stray>, E
         ORDER BY e.timestamp, e.id LIMIT 1";
     const GONE: &str = "SELECT NULL AS seq, u.event_id FROM audit_unsealed u \
         WHERE NOT EXISTS (SELECT 1 FROM audit_events e WHERE e.id = u.event_id) ORDER BY u.timestamp, u.event_id LIMIT 1";
-    let rows: Vec<StrayRow> = on_conn!(conn, c => diesel::sql_query(POSITION).load(c).await)?;
+    let rows: Vec<StrayRow> =
+        on_conn!(conn, c => diesel::sql_query(POSITION).prepared().load(c).await)?;
     if let Some(row) = rows.into_iter().next() {
         return Ok(Some(Stray::Position(
             row.seq.unwrap_or_default(),
@@ -377,11 +379,12 @@ pub async fn stray(conn: &mut Conn, since: Timestamp) -> Result<Option<Stray>, E
         )));
     }
     let sql = dialect(conn, ROW);
-    let rows: Vec<StrayRow> = on_conn!(conn, c => diesel::sql_query(sql).bind::<UtcTimestamp, _>(At(since)).load(c).await)?;
+    let rows: Vec<StrayRow> = on_conn!(conn, c => diesel::sql_query(sql).bind::<UtcTimestamp, _>(At(since)).prepared().load(c).await)?;
     if let Some(row) = rows.into_iter().next() {
         return Ok(Some(Stray::Row(row.event_id)));
     }
-    let rows: Vec<StrayRow> = on_conn!(conn, c => diesel::sql_query(GONE).load(c).await)?;
+    let rows: Vec<StrayRow> =
+        on_conn!(conn, c => diesel::sql_query(GONE).prepared().load(c).await)?;
     Ok(rows.into_iter().next().map(|row| Stray::Gone(row.event_id)))
 }
 

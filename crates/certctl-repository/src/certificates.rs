@@ -15,13 +15,14 @@ use diesel_async::RunQueryDsl;
 
 use crate::{
     Conn, Error,
+    prepared::one_of,
     schema::{certificate_target_mappings, deployment_targets, managed_certificates},
     totals::{self, Counted},
     types::{At, Json, Texts, at, time},
 };
 
 #[derive(Queryable, Selectable, Insertable, AsChangeset)]
-#[diesel(table_name = managed_certificates, treat_none_as_null = true, check_for_backend(diesel::pg::Pg, diesel::sqlite::Sqlite))]
+#[diesel(table_name = managed_certificates, treat_none_as_default_value = false, treat_none_as_null = true, check_for_backend(diesel::pg::Pg, diesel::sqlite::Sqlite))]
 struct CertificateRow {
     id: String,
     name: String,
@@ -235,7 +236,7 @@ pub async fn find_for_update(conn: &mut Conn, id: &CertificateId) -> Result<Cert
 pub async fn find_many(conn: &mut Conn, ids: &[CertificateId]) -> Result<Vec<Certificate>, Error> {
     let ids: Vec<&str> = ids.iter().map(CertificateId::as_str).collect();
     let rows: Vec<CertificateRow> = on_conn!(conn, c => managed_certificates::table
-        .filter(managed_certificates::id.eq_any(&ids))
+        .filter(one_of(managed_certificates::id, &ids))
         .select(CertificateRow::as_select())
         .load(c)
         .await)?;
@@ -249,7 +250,7 @@ async fn with_targets(
 ) -> Result<Vec<Certificate>, Error> {
     let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
     let pairs: Vec<(String, String)> = on_conn!(conn, c => certificate_target_mappings::table
-        .filter(certificate_target_mappings::certificate_id.eq_any(&ids))
+        .filter(one_of(certificate_target_mappings::certificate_id, &ids))
         .select((certificate_target_mappings::certificate_id, certificate_target_mappings::target_id))
         .order((certificate_target_mappings::certificate_id, certificate_target_mappings::target_id))
         .load(c)

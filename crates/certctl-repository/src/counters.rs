@@ -9,7 +9,7 @@ use diesel::{
 };
 use diesel_async::RunQueryDsl;
 
-use crate::{Conn, Error};
+use crate::{Conn, Error, prepared::Prepare as _};
 
 /// Jobs that were completed.
 pub const JOB_COMPLETED: &str = "job_completed";
@@ -54,7 +54,7 @@ pub async fn add(conn: &mut Conn, name: &'static str, by: usize) -> Result<(), E
         Conn::Sqlite(_) => sql("0").replace('$', "?"),
     };
     let by = i64::try_from(by).unwrap_or(i64::MAX);
-    on_conn!(conn, c => diesel::sql_query(sql).bind::<Text, _>(name).bind::<BigInt, _>(by).execute(c).await)?;
+    on_conn!(conn, c => diesel::sql_query(sql).bind::<Text, _>(name).bind::<BigInt, _>(by).prepared().execute(c).await)?;
     Ok(())
 }
 
@@ -72,7 +72,6 @@ pub async fn total(conn: &mut Conn, name: &'static str) -> Result<i64, Error> {
         conn,
         "SELECT CAST(COALESCE(sum(value), 0) AS BIGINT) AS total FROM counters WHERE name = $1",
     );
-    let row: Total =
-        on_conn!(conn, c => diesel::sql_query(sql).bind::<Text, _>(name).get_result(c).await)?;
+    let row: Total = on_conn!(conn, c => diesel::sql_query(sql).bind::<Text, _>(name).prepared().get_result(c).await)?;
     Ok(row.total)
 }

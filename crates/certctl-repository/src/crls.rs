@@ -21,6 +21,7 @@ use diesel_async::RunQueryDsl;
 
 use crate::{
     Conn, Error,
+    prepared::Prepare as _,
     revocations::describe,
     schema::{crl_cache, crl_generation_events, issuers, revocation_status},
     types::{At, Json, UtcTimestamp, at},
@@ -285,7 +286,7 @@ pub async fn entries(
         .bind::<UtcTimestamp, _>(At(after.listed_until))
         .bind::<Text, _>(&after.serial)
         .bind::<BigInt, _>(limit)
-        .load(c)
+        .prepared().load(c)
         .await)?;
     rows.into_iter()
         .map(|row| {

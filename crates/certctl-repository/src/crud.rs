@@ -83,14 +83,16 @@ macro_rules! insert_all {
         on_conn!($conn,
             pg c => {
                 // At most 65,535 binds a statement; no table here has more than 24 columns.
-                for chunk in rows.chunks(2500) {
-                    diesel::insert_into($table).values(chunk).execute(c).await?;
+                for piece in $crate::prepared::pieces(&rows, 2500) {
+                    let insert = diesel::insert_into($table).values(piece);
+                    $crate::prepared::Prepare::prepared(insert).execute(c).await?;
                 }
             },
             sqlite c => {
                 c.spawn_blocking(move |c| {
                     for row in &rows {
-                        diesel::RunQueryDsl::execute(diesel::insert_into($table).values(row), c)?;
+                        let insert = diesel::insert_into($table).values(row);
+                        diesel::RunQueryDsl::execute($crate::prepared::Prepare::prepared(insert), c)?;
                     }
                     Ok(())
                 })

@@ -22,10 +22,10 @@ use diesel_async::{
     sync_connection_wrapper::SyncConnectionWrapper,
 };
 
-use crate::{Error, connect};
+use crate::{Error, connect, in_place};
 
-/// SQLite behind a thread hop.
-pub(crate) type SqliteConn = SyncConnectionWrapper<diesel::SqliteConnection>;
+/// SQLite, whose statements block.
+pub(crate) type SqliteConn = SyncConnectionWrapper<diesel::SqliteConnection, in_place::Threads>;
 
 /// Which database it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,13 +161,11 @@ impl Db {
         }
     }
 
-    /// The connection that may write, and how its transactions begin.
-    pub(crate) async fn writer(&self) -> Result<(Conn, &'static str), Error> {
+    /// The connection that may write.
+    pub(crate) async fn writer(&self) -> Result<Conn, Error> {
         match &*self.pools {
-            Pools::Postgres { pool, .. } => Ok((Conn::Postgres(taken(pool).await?), "BEGIN")),
-            Pools::Sqlite { writer, .. } => {
-                Ok((Conn::Sqlite(taken(writer).await?), "BEGIN IMMEDIATE"))
-            }
+            Pools::Postgres { pool, .. } => taken(pool).await.map(Conn::Postgres),
+            Pools::Sqlite { writer, .. } => taken(writer).await.map(Conn::Sqlite),
         }
     }
 

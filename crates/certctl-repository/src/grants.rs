@@ -17,6 +17,7 @@ use diesel_async::RunQueryDsl;
 use crate::{
     Conn, Error,
     db::dialect,
+    prepared::Prepare as _,
     roles::{self, NewGrant},
     schema::actor_roles,
     types::{At, UtcTimestamp, at},
@@ -169,13 +170,13 @@ pub async fn list(
         .bind::<Text, _>(kind)
         .bind::<BigInt, _>(page.limit())
         .bind::<BigInt, _>(page.offset())
-        .load(c)
+        .prepared().load(c)
         .await)?;
     let sql = dialect(conn, holders!("count(*) AS total", ""));
     let count: CountRow = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<Text, _>(kind)
-        .get_result(c)
+        .prepared().get_result(c)
         .await)?;
     let ids: Vec<&str> = rows.iter().map(|row| row.actor_id.as_str()).collect();
     let mut roles = roles_of(conn, &ids, now).await?;

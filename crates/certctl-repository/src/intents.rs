@@ -11,6 +11,7 @@ use diesel_async::RunQueryDsl;
 
 use crate::{
     Conn, Error,
+    prepared::{Prepare as _, one_of, pieces},
     schema::{issuance_intents, jobs},
     types::{At, Json},
 };
@@ -39,7 +40,7 @@ pub struct Intent {
 }
 
 #[derive(Queryable, Selectable, Insertable)]
-#[diesel(table_name = issuance_intents, check_for_backend(diesel::pg::Pg, diesel::sqlite::Sqlite))]
+#[diesel(table_name = issuance_intents, treat_none_as_default_value = false, check_for_backend(diesel::pg::Pg, diesel::sqlite::Sqlite))]
 struct IntentRow {
     job_id: String,
     issuer_id: String,
@@ -85,11 +86,12 @@ pub async fn insert_absent(conn: &mut Conn, intents: &[Intent]) -> Result<(), Er
     let rows: Vec<IntentRow> = intents.iter().map(IntentRow::from).collect();
     on_conn!(conn,
         pg c => {
-            for chunk in rows.chunks(2500) {
+            for piece in pieces(&rows, 2500) {
                 diesel::insert_into(issuance_intents::table)
-                    .values(chunk)
+                    .values(piece)
                     .on_conflict(issuance_intents::job_id)
                     .do_nothing()
+                    .prepared()
                     .execute(c)
                     .await?;
             }
@@ -100,7 +102,8 @@ pub async fn insert_absent(conn: &mut Conn, intents: &[Intent]) -> Result<(), Er
                     let insert = diesel::insert_into(issuance_intents::table)
                         .values(row)
                         .on_conflict(issuance_intents::job_id)
-                        .do_nothing();
+                        .do_nothing()
+                        .prepared();
                     diesel::RunQueryDsl::execute(insert, c)?;
                 }
                 Ok(())
@@ -142,7 +145,7 @@ pub async fn unfinished(
         ));
     let rows: Vec<(String, Option<String>, String, String)> = on_conn!(conn, c => issuance_intents::table
         .inner_join(jobs::table.on(jobs::id.eq(issuance_intents::job_id)))
-        .filter(jobs::certificate_id.eq_any(&ids))
+        .filter(one_of(jobs::certificate_id, &ids))
         .filter(ended)
         .select((issuance_intents::job_id, jobs::certificate_id, issuance_intents::issuer_id, issuance_intents::serial_number))
         .load(c)
@@ -170,7 +173,7 @@ pub async fn unfinished(
 /// What the database says.
 pub async fn delete_many(conn: &mut Conn, ids: &[JobId]) -> Result<(), Error> {
     let ids: Vec<&str> = ids.iter().map(JobId::as_str).collect();
-    let rows = issuance_intents::table.filter(issuance_intents::job_id.eq_any(&ids));
+    let rows = issuance_intents::table.filter(one_of(issuance_intents::job_id, &ids));
     on_conn!(conn, c => diesel::delete(rows).execute(c).await)?;
     Ok(())
 }
@@ -182,7 +185,7 @@ pub async fn delete_many(conn: &mut Conn, ids: &[JobId]) -> Result<(), Error> {
 pub async fn find_many(conn: &mut Conn, jobs: &[JobId]) -> Result<Vec<Intent>, Error> {
     let ids: Vec<&str> = jobs.iter().map(JobId::as_str).collect();
     let rows: Vec<IntentRow> = on_conn!(conn, c => issuance_intents::table
-        .filter(issuance_intents::job_id.eq_any(&ids))
+        .filter(one_of(issuance_intents::job_id, &ids))
         .select(IntentRow::as_select())
         .load(c)
         .await)?;

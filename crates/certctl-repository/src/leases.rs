@@ -13,6 +13,7 @@ use certctl_domain::time::Timestamp;
 use crate::{
     Conn, Error,
     db::dialect,
+    prepared::Prepare as _,
     types::{At, UtcTimestamp},
 };
 
@@ -45,7 +46,7 @@ pub async fn acquire(
         .bind::<Text, _>(holder)
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<UtcTimestamp, _>(At(now + ttl))
-        .load(c)
+        .prepared().load(c)
         .await)?;
     Ok(rows.into_iter().next().map(|row| row.epoch))
 }
@@ -68,7 +69,7 @@ pub async fn release(
         .bind::<Text, _>(loop_name)
         .bind::<Text, _>(holder)
         .bind::<UtcTimestamp, _>(At(now - Duration::from_micros(1)))
-        .execute(c)
+        .prepared().execute(c)
         .await)?;
     Ok(())
 }

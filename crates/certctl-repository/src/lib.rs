@@ -6,9 +6,11 @@ mod db;
 mod crud;
 mod connect;
 mod error;
+mod in_place;
 mod listen;
 pub mod migrations;
 mod postgres_tls;
+mod prepared;
 mod schema;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -66,5 +68,7 @@ pub use certctl_domain::{
 };
 pub use db::{Backend, Conn, Db, DbOptions};
 pub use error::Error;
+#[doc(hidden)]
+pub use in_place::in_place;
 pub use listen::{Listener, notify};
 pub use transaction::{Attempts, RetryHint, Transaction};

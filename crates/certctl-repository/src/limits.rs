@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Conn, Error,
+    prepared::Prepare as _,
     types::{At, Json, JsonDoc, TextList, Texts, UtcTimestamp},
 };
 
@@ -98,8 +99,8 @@ pub async fn lock(conn: &mut Conn, keys: &[(String, &'static str)]) -> Result<Ve
         .collect();
     let asked = Json(Value::Array(asked));
     let rows: Vec<BucketRow> = on_conn!(conn,
-        pg c => diesel::sql_query(POSTGRES).bind::<JsonDoc, _>(asked).load(c).await,
-        sqlite c => diesel::sql_query(SQLITE).bind::<JsonDoc, _>(asked).load(c).await,
+        pg c => diesel::sql_query(POSTGRES).bind::<JsonDoc, _>(asked).prepared().load(c).await,
+        sqlite c => diesel::sql_query(SQLITE).bind::<JsonDoc, _>(asked).prepared().load(c).await,
     )?;
     rows.into_iter()
         .map(|row| {
@@ -130,8 +131,8 @@ pub async fn store(conn: &mut Conn, buckets: &[Bucket]) -> Result<(), Error> {
     });
     let rows = Json(Value::Array(rows.collect()));
     on_conn!(conn,
-        pg c => diesel::sql_query(POSTGRES).bind::<JsonDoc, _>(rows).execute(c).await,
-        sqlite c => diesel::sql_query(SQLITE).bind::<JsonDoc, _>(rows).execute(c).await,
+        pg c => diesel::sql_query(POSTGRES).bind::<JsonDoc, _>(rows).prepared().execute(c).await,
+        sqlite c => diesel::sql_query(SQLITE).bind::<JsonDoc, _>(rows).prepared().execute(c).await,
     )?;
     Ok(())
 }
@@ -146,6 +147,7 @@ pub async fn recall(conn: &mut Conn, keys: Vec<String>) -> Result<(), Error> {
         diesel::sql_query("SELECT pg_notify($1, x) FROM unnest($2) AS x")
             .bind::<Text, _>(RECALL_CHANNEL)
             .bind::<TextList, _>(Texts(keys))
+            .prepared()
             .execute(&mut **object)
             .await?;
     }
@@ -204,8 +206,8 @@ pub async fn debit(conn: &mut Conn, debits: &[Debit]) -> Result<Vec<(String, i64
     });
     let rows = Json(Value::Array(rows.collect()));
     let rows: Vec<BalanceRow> = on_conn!(conn,
-        pg c => diesel::sql_query(POSTGRES).bind::<JsonDoc, _>(rows).load(c).await,
-        sqlite c => diesel::sql_query(SQLITE).bind::<JsonDoc, _>(rows).load(c).await,
+        pg c => diesel::sql_query(POSTGRES).bind::<JsonDoc, _>(rows).prepared().load(c).await,
+        sqlite c => diesel::sql_query(SQLITE).bind::<JsonDoc, _>(rows).prepared().load(c).await,
     )?;
     Ok(rows
         .into_iter()
@@ -227,8 +229,8 @@ pub async fn sweep(conn: &mut Conn) -> Result<usize, Error> {
         " ORDER BY expires_at LIMIT ?1)"
     );
     Ok(on_conn!(conn,
-        pg c => diesel::sql_query(POSTGRES).bind::<BigInt, _>(SWEEP).execute(c).await,
-        sqlite c => diesel::sql_query(SQLITE).bind::<BigInt, _>(SWEEP).execute(c).await,
+        pg c => diesel::sql_query(POSTGRES).bind::<BigInt, _>(SWEEP).prepared().execute(c).await,
+        sqlite c => diesel::sql_query(SQLITE).bind::<BigInt, _>(SWEEP).prepared().execute(c).await,
     )?)
 }
 
@@ -245,7 +247,7 @@ pub async fn sweep_beyond(conn: &mut Conn, site: &str, keys: usize) -> Result<us
         .bind::<Text, _>(site)
         .bind::<BigInt, _>(SWEEP)
         .bind::<BigInt, _>(keys)
-        .execute(c)
+        .prepared().execute(c)
         .await)?)
 }
 
@@ -267,8 +269,8 @@ pub async fn sweep_tokens(conn: &mut Conn, idle: Duration) -> Result<usize, Erro
     );
     let idle = i64::try_from(idle.as_micros()).unwrap_or(i64::MAX);
     Ok(on_conn!(conn,
-        pg c => diesel::sql_query(POSTGRES).bind::<BigInt, _>(idle).bind::<BigInt, _>(SWEEP).execute(c).await,
-        sqlite c => diesel::sql_query(SQLITE).bind::<BigInt, _>(idle).bind::<BigInt, _>(SWEEP).execute(c).await,
+        pg c => diesel::sql_query(POSTGRES).bind::<BigInt, _>(idle).bind::<BigInt, _>(SWEEP).prepared().execute(c).await,
+        sqlite c => diesel::sql_query(SQLITE).bind::<BigInt, _>(idle).bind::<BigInt, _>(SWEEP).prepared().execute(c).await,
     )?)
 }
 

@@ -7,7 +7,7 @@ use diesel::sql_types::Text;
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
 use futures_util::StreamExt as _;
 
-use crate::{Conn, Db, Error, postgres_tls};
+use crate::{Conn, Db, Error, postgres_tls, prepared::Prepare as _};
 
 /// Says a word on a channel when the transaction commits, and not at all when it does not. Does nothing on SQLite.
 ///
@@ -19,6 +19,7 @@ pub async fn notify(conn: &mut Conn, channel: &'static str) -> Result<(), Error>
     if let Conn::Postgres(object) = conn {
         diesel::sql_query("SELECT pg_notify($1, '')")
             .bind::<Text, _>(channel)
+            .prepared()
             .execute(&mut **object)
             .await?;
     }

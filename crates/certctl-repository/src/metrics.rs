@@ -9,6 +9,7 @@ use diesel_async::RunQueryDsl;
 use crate::{
     Conn, Error,
     db::dialect,
+    prepared::Prepare as _,
     types::{At, UtcTimestamp},
 };
 
@@ -74,6 +75,6 @@ pub async fn counts(conn: &mut Conn, now: Timestamp) -> Result<Counts, Error> {
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<UtcTimestamp, _>(At(now + Duration::from_secs(30 * 86_400)))
         .bind::<UtcTimestamp, _>(At(now - Duration::from_secs(300)))
-        .get_result(c)
+        .prepared().get_result(c)
         .await)?)
 }

@@ -19,6 +19,7 @@ use crate::{
     Conn, Error,
     db::dialect,
     jobs::complete::{Batch, moment},
+    prepared::Prepare as _,
     schema::notification_events,
     totals::{self, Counted},
     types::{At, JsonDoc, UtcTimestamp, time},
@@ -80,7 +81,7 @@ pub async fn enqueue_all(
         written += on_conn!(conn, c => diesel::sql_query(sql)
             .bind::<JsonDoc, _>(&batch.rows)
             .bind::<UtcTimestamp, _>(At(now))
-            .execute(c)
+            .prepared().execute(c)
             .await)?;
     }
     Ok(written)
@@ -112,7 +113,7 @@ pub async fn enqueue_revocations(
         .bind::<Text, _>(NotificationId::generate(now).as_str())
         .bind::<Text, _>(reason.as_str())
         .bind::<UtcTimestamp, _>(At(now))
-        .execute(c)
+        .prepared().execute(c)
         .await)?)
 }
 
@@ -386,7 +387,7 @@ pub async fn enqueue_expiry_alerts(
         .bind::<JsonDoc, _>(&batch.rows)
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<BigInt, _>(limit)
-        .load(c)
+        .prepared().load(c)
         .await)?;
     rows.into_iter().map(TryInto::try_into).collect()
 }
@@ -488,7 +489,7 @@ pub async fn record_skipped(
         .bind::<JsonDoc, _>(&batch.rows)
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<BigInt, _>(limit)
-        .load(c)
+        .prepared().load(c)
         .await)?;
     Ok(rows
         .iter()

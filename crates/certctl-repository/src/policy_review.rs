@@ -9,7 +9,7 @@ use diesel::{
 };
 use diesel_async::RunQueryDsl as _;
 
-use crate::{Conn, Error, db::dialect, schema::policy_review};
+use crate::{Conn, Error, db::dialect, prepared::Prepare as _, schema::policy_review};
 
 /// Has all certificates asked again, from the first one on; to be called in the transaction that changes a rule.
 ///
@@ -17,7 +17,7 @@ use crate::{Conn, Error, db::dialect, schema::policy_review};
 /// What the database says.
 pub async fn begin(conn: &mut Conn) -> Result<(), Error> {
     const SQL: &str = "INSERT INTO policy_review (id, asked_to) VALUES ('review', '') ON CONFLICT (id) DO UPDATE SET asked_to = ''";
-    on_conn!(conn, c => diesel::sql_query(SQL).execute(c).await)?;
+    on_conn!(conn, c => diesel::sql_query(SQL).prepared().execute(c).await)?;
     Ok(())
 }
 
@@ -32,7 +32,7 @@ pub async fn is_under_way(conn: &mut Conn) -> Result<bool, Error> {
         total: i64,
     }
     const SQL: &str = "SELECT count(*) AS total FROM policy_review WHERE asked_to IS NOT NULL";
-    let row: CountRow = on_conn!(conn, c => diesel::sql_query(SQL).get_result(c).await)?;
+    let row: CountRow = on_conn!(conn, c => diesel::sql_query(SQL).prepared().get_result(c).await)?;
     Ok(row.total > 0)
 }
 
@@ -51,7 +51,7 @@ pub async fn next(conn: &mut Conn, limit: i64) -> Result<Option<Vec<CertificateI
     // Written as it is: this locks the row on PostgreSQL, and SQLite has one writer.
     const LOCK: &str = "UPDATE policy_review SET asked_to = asked_to WHERE asked_to IS NOT NULL RETURNING asked_to AS id";
     const PAGE: &str = "SELECT id FROM managed_certificates WHERE id > $1 AND status <> 'Archived' ORDER BY id LIMIT $2";
-    let after: Vec<IdRow> = on_conn!(conn, c => diesel::sql_query(LOCK).load(c).await)?;
+    let after: Vec<IdRow> = on_conn!(conn, c => diesel::sql_query(LOCK).prepared().load(c).await)?;
     let Some(after) = after.into_iter().next() else {
         return Ok(None);
     };
@@ -59,7 +59,7 @@ pub async fn next(conn: &mut Conn, limit: i64) -> Result<Option<Vec<CertificateI
     let rows: Vec<IdRow> = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<Text, _>(after.id)
         .bind::<BigInt, _>(limit)
-        .load(c)
+        .prepared().load(c)
         .await)?;
     Ok(Some(
         rows.into_iter()

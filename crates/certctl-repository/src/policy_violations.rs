@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use crate::{
     Conn, Error,
     jobs::complete::{Batch, moment},
+    prepared::{Prepare as _, one_of},
     schema::policy_violations,
     types::{At, Json, JsonDoc, TextList, Texts, UtcTimestamp, time},
 };
@@ -72,8 +73,7 @@ pub async fn subjects(conn: &mut Conn, ids: &[CertificateId]) -> Result<Vec<Subj
         Conn::Sqlite(_) => sql("IN (SELECT value FROM json_each($1))").replace('$', "?"),
     };
     let ids = Texts(ids.iter().map(ToString::to_string).collect());
-    let rows: Vec<SubjectRow> =
-        on_conn!(conn, c => diesel::sql_query(sql).bind::<TextList, _>(&ids).load(c).await)?;
+    let rows: Vec<SubjectRow> = on_conn!(conn, c => diesel::sql_query(sql).bind::<TextList, _>(&ids).prepared().load(c).await)?;
     Ok(rows.into_iter().map(Into::into).collect())
 }
 
@@ -150,7 +150,7 @@ pub async fn open(
     use policy_violations as v;
     let ids: Vec<&str> = certificates.iter().map(CertificateId::as_str).collect();
     let rows: Vec<ViolationRow> = on_conn!(conn, c => v::table
-        .filter(v::certificate_id.eq_any(&ids))
+        .filter(one_of(v::certificate_id, &ids))
         .filter(v::resolved_at.is_null())
         .select(ViolationRow::as_select())
         .load(c)
@@ -198,8 +198,7 @@ pub async fn record(
          FROM {batch} JOIN managed_certificates m ON m.id = b.cert JOIN policy_rules r ON r.id = b.rule WHERE true \
          ON CONFLICT DO NOTHING RETURNING id",
     );
-    let rows: Vec<Recorded> =
-        on_conn!(conn, c => diesel::sql_query(sql).bind::<JsonDoc, _>(&batch.rows).load(c).await)?;
+    let rows: Vec<Recorded> = on_conn!(conn, c => diesel::sql_query(sql).bind::<JsonDoc, _>(&batch.rows).prepared().load(c).await)?;
     Ok(rows
         .into_iter()
         .map(|row| PolicyViolationId::from_stored(row.id))
@@ -221,7 +220,7 @@ pub async fn resolve(
     for part in gone.chunks(5000) {
         let ids: Vec<&str> = part.iter().map(PolicyViolationId::as_str).collect();
         let rows = v::table
-            .filter(v::id.eq_any(&ids))
+            .filter(one_of(v::id, &ids))
             .filter(v::resolved_at.is_null());
         resolved += on_conn!(conn, c => diesel::update(rows).set(v::resolved_at.eq(Some(At(now)))).execute(c).await)?;
     }

@@ -13,6 +13,7 @@ use diesel_async::RunQueryDsl;
 use crate::{
     Conn, Error,
     db::dialect,
+    prepared::Prepare as _,
     types::{At, UtcTimestamp},
 };
 
@@ -131,7 +132,7 @@ pub async fn due(
         .bind::<UtcTimestamp, _>(At(from.renew_at))
         .bind::<Text, _>(&from.id)
         .bind::<BigInt, _>(limit)
-        .load(c)
+        .prepared().load(c)
         .await)?;
     let full = i64::try_from(rows.len()).is_ok_and(|count| count >= limit);
     let next = rows
@@ -201,13 +202,13 @@ pub async fn apply_expiry(conn: &mut Conn, now: Timestamp) -> Result<(usize, usi
         "UPDATE managed_certificates SET status = 'Expired', updated_at = $1 \
          WHERE status IN ('Active', 'Expiring', 'Pending') AND expires_at IS NOT NULL AND expires_at <= $1",
     );
-    let expired = on_conn!(conn, c => diesel::sql_query(expired).bind::<UtcTimestamp, _>(At(now)).execute(c).await)?;
+    let expired = on_conn!(conn, c => diesel::sql_query(expired).bind::<UtcTimestamp, _>(At(now)).prepared().execute(c).await)?;
     let expiring = dialect(
         conn,
         "UPDATE managed_certificates SET status = 'Expiring', updated_at = $1 \
          WHERE status IN ('Active', 'Pending') AND renew_at IS NOT NULL AND renew_at <= $1 AND expires_at > $1",
     );
-    let expiring = on_conn!(conn, c => diesel::sql_query(expiring).bind::<UtcTimestamp, _>(At(now)).execute(c).await)?;
+    let expiring = on_conn!(conn, c => diesel::sql_query(expiring).bind::<UtcTimestamp, _>(At(now)).prepared().execute(c).await)?;
     Ok((expired, expiring))
 }
 
@@ -231,7 +232,7 @@ pub async fn restore_status(
         restored += on_conn!(conn, c => diesel::sql_query(sql.as_ref())
             .bind::<UtcTimestamp, _>(At(now))
             .bind::<Text, _>(id.as_str())
-            .execute(c)
+            .prepared().execute(c)
             .await)?;
     }
     Ok(restored)

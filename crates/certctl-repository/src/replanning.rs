@@ -4,7 +4,7 @@ use certctl_domain::renewal_policy::RenewalPolicy;
 use diesel::sql_types::{BigInt, Text};
 use diesel_async::RunQueryDsl;
 
-use crate::{Conn, Error};
+use crate::{Conn, Error, prepared::Prepare as _};
 
 /// Plans the renewal of every certificate of a policy by its present window: one statement over all of them.
 ///
@@ -19,7 +19,7 @@ pub async fn of_policy(conn: &mut Conn, policy: &RenewalPolicy) -> Result<usize,
     Ok(on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<Text, _>(policy.id.as_str())
         .bind::<BigInt, _>(days)
-        .execute(c)
+        .prepared().execute(c)
         .await)?)
 }
 
@@ -34,7 +34,7 @@ pub async fn of_unplanned(conn: &mut Conn) -> Result<usize, Error> {
         "p.renewal_window_days",
         "JOIN renewal_policies AS p ON p.id = m.renewal_policy_id WHERE m.renew_at IS NULL",
     );
-    Ok(on_conn!(conn, c => diesel::sql_query(sql).execute(c).await)?)
+    Ok(on_conn!(conn, c => diesel::sql_query(sql).prepared().execute(c).await)?)
 }
 
 /// The statement for a window of so many days, over the certificates that `of` tells.

@@ -18,6 +18,7 @@ use diesel_async::RunQueryDsl;
 use crate::{
     Conn, Error,
     listen::notify,
+    prepared::Prepare as _,
     schema::{certificate_revocations, certificate_versions, managed_certificates},
     types::{At, UtcTimestamp},
 };
@@ -127,7 +128,7 @@ async fn raise_version(conn: &mut Conn, issuer: &str, now: Timestamp) -> Result<
     on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<Text, _>(issuer)
         .bind::<UtcTimestamp, _>(At(now))
-        .execute(c)
+        .prepared().execute(c)
         .await)?;
     Ok(())
 }
@@ -158,8 +159,8 @@ pub async fn describe(conn: &mut Conn, issuer: &str) -> Result<usize, Error> {
          WHERE certificate_revocations.id = d.id";
     let limit = i64::try_from(SHORT_LIVED.as_micros()).unwrap_or(i64::MAX);
     let described = on_conn!(conn,
-        pg c => diesel::sql_query(PG).bind::<Text, _>(issuer).bind::<BigInt, _>(limit).execute(c).await,
-        sqlite c => diesel::sql_query(SQLITE).bind::<Text, _>(issuer).bind::<BigInt, _>(limit).execute(c).await,
+        pg c => diesel::sql_query(PG).bind::<Text, _>(issuer).bind::<BigInt, _>(limit).prepared().execute(c).await,
+        sqlite c => diesel::sql_query(SQLITE).bind::<Text, _>(issuer).bind::<BigInt, _>(limit).prepared().execute(c).await,
     )?;
     Ok(described)
 }

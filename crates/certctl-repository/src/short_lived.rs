@@ -7,6 +7,7 @@ use diesel_async::RunQueryDsl;
 use crate::{
     Conn, Error,
     db::dialect,
+    prepared::Prepare as _,
     types::{At, UtcTimestamp},
 };
 
@@ -30,7 +31,7 @@ pub async fn expire(conn: &mut Conn, now: Timestamp) -> Result<Vec<CertificateId
     );
     let rows: Vec<Expired> = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<UtcTimestamp, _>(At(now))
-        .load(c)
+        .prepared().load(c)
         .await)?;
     Ok(rows
         .into_iter()

@@ -9,6 +9,7 @@ use diesel_async::RunQueryDsl;
 
 use crate::{
     Conn, Error,
+    prepared::Prepare as _,
     types::{At, UtcTimestamp},
 };
 
@@ -54,7 +55,7 @@ pub struct JobDay {
 /// What the database says.
 pub async fn certificates_by_status(conn: &mut Conn) -> Result<Vec<StatusCount>, Error> {
     let sql = "SELECT status, count(*) AS count FROM managed_certificates GROUP BY status ORDER BY status";
-    Ok(on_conn!(conn, c => diesel::sql_query(sql).load(c).await)?)
+    Ok(on_conn!(conn, c => diesel::sql_query(sql).prepared().load(c).await)?)
 }
 
 /// Counts the certificates that end within a span, by day; revoked and archived ones are left out.
@@ -122,6 +123,6 @@ where
     Ok(on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<UtcTimestamp, _>(At(from))
         .bind::<UtcTimestamp, _>(At(until))
-        .load(c)
+        .prepared().load(c)
         .await)?)
 }

@@ -3,7 +3,7 @@
 use certctl_domain::secret::Secret;
 use diesel::{
     QueryableByName,
-    sql_types::{Nullable, Text},
+    sql_types::{BigInt, Nullable, Text},
 };
 use diesel_async::{RunQueryDsl as _, SimpleAsyncConnection as _};
 
@@ -53,6 +53,21 @@ pub async fn texts(db: &Db, sql: &str) -> Result<Vec<Option<String>>, Error> {
     let mut conn: Conn = db.read().await?;
     let rows: Vec<Row> = on_conn!(&mut conn, c => diesel::sql_query(sql).load(c).await)?;
     Ok(rows.into_iter().map(|row| row.value).collect())
+}
+
+/// How many statements a connection to PostgreSQL has prepared and kept.
+///
+/// # Errors
+/// What the database says, SQLite that it does not know.
+pub async fn prepared(conn: &mut Conn) -> Result<i64, Error> {
+    #[derive(QueryableByName)]
+    struct Count {
+        #[diesel(sql_type = BigInt)]
+        count: i64,
+    }
+    const SQL: &str = "SELECT count(*) AS count FROM pg_prepared_statements";
+    let count: Count = on_conn!(conn, c => diesel::sql_query(SQL).get_result(c).await)?;
+    Ok(count.count)
 }
 
 /// What a migrated and seeded database is made of: equal for equal schemas.

@@ -7,7 +7,7 @@ use diesel::{
 };
 use diesel_async::RunQueryDsl;
 
-use crate::{Conn, Error, db::dialect};
+use crate::{Conn, Error, db::dialect, prepared::Prepare as _};
 
 /// Rows that are counted as they come and go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub async fn of(conn: &mut Conn, counted: Counted) -> Result<i64, Error> {
     let row: Total = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<Text, _>(all)
         .bind::<Text, _>(without)
-        .get_result(c)
+        .prepared().get_result(c)
         .await)?;
     Ok(row.total)
 }

@@ -11,6 +11,7 @@ use diesel_async::RunQueryDsl;
 
 use crate::{
     Conn, Error,
+    prepared::one_of,
     schema::acme_accounts,
     types::{At, Texts},
 };
@@ -125,7 +126,7 @@ pub async fn find_many(conn: &mut Conn, ids: &[AcmeAccountId]) -> Result<Vec<Acc
     }
     let ids: Vec<&str> = ids.iter().map(AcmeAccountId::as_str).collect();
     let rows: Vec<AccountRow> = on_conn!(conn, c => acme_accounts::table
-        .filter(acme_accounts::id.eq_any(&ids))
+        .filter(one_of(acme_accounts::id, &ids))
         .select(AccountRow::as_select())
         .load(c)
         .await)?;
@@ -145,7 +146,7 @@ pub async fn lock_many(conn: &mut Conn, ids: &[AcmeAccountId]) -> Result<Vec<Acc
     let rows: Vec<AccountRow> = match conn {
         Conn::Postgres(object) => {
             acme_accounts::table
-                .filter(acme_accounts::id.eq_any(&texts))
+                .filter(one_of(acme_accounts::id, &texts))
                 .select(AccountRow::as_select())
                 .order(acme_accounts::id)
                 .for_no_key_update()

@@ -12,12 +12,13 @@ use diesel_async::RunQueryDsl;
 
 use crate::{
     Conn, Error,
+    prepared::{Prepare as _, one_of},
     schema::acme_authorizations,
     types::{At, time},
 };
 
 #[derive(Queryable, Selectable, Insertable, Clone)]
-#[diesel(table_name = acme_authorizations, check_for_backend(diesel::pg::Pg, diesel::sqlite::Sqlite))]
+#[diesel(table_name = acme_authorizations, treat_none_as_default_value = false, check_for_backend(diesel::pg::Pg, diesel::sqlite::Sqlite))]
 pub(super) struct AuthorizationRow {
     id: String,
     order_id: String,
@@ -130,33 +131,12 @@ pub async fn of_orders(conn: &mut Conn, orders: &[AcmeOrderId]) -> Result<Vec<Ke
     }
     let orders: Vec<&str> = orders.iter().map(AcmeOrderId::as_str).collect();
     let rows: Vec<AuthorizationRow> = on_conn!(conn, c => a::table
-        .filter(a::order_id.eq_any(&orders))
+        .filter(one_of(a::order_id, &orders))
         .select(AuthorizationRow::as_select())
         .order((a::order_id, a::id))
         .load(c)
         .await)?;
     rows.into_iter().map(TryInto::try_into).collect()
-}
-
-/// The ids of the authorisations of an order, in their order.
-///
-/// # Errors
-/// What the database says.
-pub async fn ids_of_order(
-    conn: &mut Conn,
-    order: &AcmeOrderId,
-) -> Result<Vec<AcmeAuthorizationId>, Error> {
-    use acme_authorizations as a;
-    let ids: Vec<String> = on_conn!(conn, c => a::table
-        .filter(a::order_id.eq(order.as_str()))
-        .select(a::id)
-        .order(a::id)
-        .load(c)
-        .await)?;
-    Ok(ids
-        .into_iter()
-        .map(AcmeAuthorizationId::from_stored)
-        .collect())
 }
 
 /// What accounts have proved of these names and may still use, the one that lasts longest first.
@@ -175,13 +155,13 @@ pub async fn proved(
     }
     let accounts: Vec<&str> = accounts.iter().map(AcmeAccountId::as_str).collect();
     let rows: Vec<AuthorizationRow> = on_conn!(conn, c => a::table
-        .filter(a::account_id.eq_any(&accounts))
-        .filter(a::identifier_value.eq_any(names))
+        .filter(one_of(a::account_id, &accounts))
+        .filter(one_of(a::identifier_value, names))
         .filter(diesel::dsl::sql::<diesel::sql_types::Bool>("status = 'valid' AND proved_by IS NOT NULL"))
         .filter(a::expires_at.gt(At(now)))
         .select(AuthorizationRow::as_select())
         .order((a::expires_at.desc(), a::id))
-        .load(c)
+        .prepared().load(c)
         .await)?;
     rows.into_iter().map(TryInto::try_into).collect()
 }
@@ -256,7 +236,7 @@ pub async fn deactivate(
     ids.push(one.id.to_string());
     orders.push(one.order_id.to_string());
     let open = a::table
-        .filter(a::id.eq_any(&ids))
+        .filter(one_of(a::id, &ids))
         .filter(a::status.eq_any([
             AuthorizationStatus::Pending.as_str(),
             AuthorizationStatus::Valid.as_str(),

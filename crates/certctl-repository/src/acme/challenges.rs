@@ -23,12 +23,13 @@ use super::{
 };
 use crate::{
     Conn, Error,
+    prepared::{Prepare as _, one_of},
     schema::{acme_accounts, acme_authorizations, acme_challenges, acme_orders},
     types::{At, Json, UtcTimestamp, at, time},
 };
 
 #[derive(Queryable, Selectable, Insertable)]
-#[diesel(table_name = acme_challenges, check_for_backend(diesel::pg::Pg, diesel::sqlite::Sqlite))]
+#[diesel(table_name = acme_challenges, treat_none_as_default_value = false, check_for_backend(diesel::pg::Pg, diesel::sqlite::Sqlite))]
 struct ChallengeRow {
     id: String,
     authz_id: String,
@@ -148,7 +149,7 @@ pub async fn find_many(conn: &mut Conn, ids: &[AcmeChallengeId]) -> Result<Vec<I
         .inner_join(a::table.on(a::id.eq(c::authz_id)))
         .inner_join(o::table.on(o::id.eq(a::order_id)))
         .inner_join(acme_accounts::table.on(acme_accounts::id.eq(o::account_id)))
-        .filter(c::id.eq_any(&ids))
+        .filter(one_of(c::id, &ids))
         .select((
             ChallengeRow::as_select(),
             c::lease_token,
@@ -197,7 +198,7 @@ pub async fn begin(
     let rows: Vec<Taken> = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<Text, _>(id.as_str())
         .bind::<UtcTimestamp, _>(At(now + lease))
-        .load(c)
+        .prepared().load(c)
         .await)?;
     Ok(rows.into_iter().next().map(|row| row.lease_token))
 }
@@ -228,7 +229,7 @@ pub async fn take_over(
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<UtcTimestamp, _>(At(now + lease))
         .bind::<BigInt, _>(limit)
-        .load(c)
+        .prepared().load(c)
         .await)?;
     Ok(rows
         .into_iter()

@@ -14,6 +14,7 @@ use diesel_async::RunQueryDsl;
 use crate::{
     Conn, Error,
     db::dialect,
+    prepared::{Prepare as _, one_of},
     schema::acme_failing_names,
     types::{At, UtcTimestamp},
 };
@@ -66,7 +67,7 @@ pub async fn count(
         .bind::<Text, _>(identifier.to_string())
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<Integer, _>(limit)
-        .load(c)
+        .prepared().load(c)
         .await)?;
     let counted = rows.into_iter().next();
     Ok(counted.map_or(0, |row| row.failures.unsigned_abs()))
@@ -116,8 +117,8 @@ pub async fn paused(
     }
     let accounts: Vec<&str> = accounts.iter().map(AcmeAccountId::as_str).collect();
     let rows: Vec<(String, String, String)> = on_conn!(conn, c => f::table
-        .filter(f::account_id.eq_any(&accounts))
-        .filter(f::identifier_value.eq_any(names))
+        .filter(one_of(f::account_id, &accounts))
+        .filter(one_of(f::identifier_value, names))
         .filter(f::paused_at.is_not_null())
         .select((f::account_id, f::identifier_type, f::identifier_value))
         .load(c)
@@ -182,7 +183,7 @@ pub async fn sweep(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<usi
     Ok(on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<UtcTimestamp, _>(At(before))
         .bind::<BigInt, _>(limit)
-        .execute(c)
+        .prepared().execute(c)
         .await)?)
 }
 

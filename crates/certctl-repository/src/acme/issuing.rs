@@ -17,6 +17,7 @@ use super::stored;
 use crate::{
     Conn, Error,
     jobs::complete::Batch,
+    prepared::Prepare as _,
     types::{At, Json, JsonDoc, UtcTimestamp},
 };
 
@@ -113,7 +114,7 @@ async fn end(
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<Text, _>(status)
         .bind::<Nullable<JsonDoc>, _>(&error)
-        .load(c)
+        .prepared().load(c)
         .await)?;
     Ok(rows.into_iter().map(Into::into).collect())
 }
@@ -151,7 +152,7 @@ pub async fn reconcile(
         .bind::<JsonDoc, _>(&error)
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<BigInt, _>(limit)
-        .load(c)
+        .prepared().load(c)
         .await)?;
     Ok(rows.into_iter().map(Into::into).collect())
 }
@@ -261,7 +262,7 @@ pub async fn by_serial(
     let rows: Vec<VersionRow> = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<Text, _>(issuer.as_str())
         .bind::<Text, _>(serial.as_str())
-        .load(c)
+        .prepared().load(c)
         .await)?;
     rows.into_iter().next().map(TryInto::try_into).transpose()
 }
@@ -281,7 +282,7 @@ pub async fn by_fingerprint(
     };
     let rows: Vec<VersionRow> = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<Text, _>(fingerprint)
-        .load(c)
+        .prepared().load(c)
         .await)?;
     rows.into_iter().next().map(TryInto::try_into).transpose()
 }

@@ -12,6 +12,7 @@ use crate::{
     Conn, Error,
     db::dialect,
     jobs::complete::{Batch, moment},
+    prepared::Prepare as _,
     schema::acme_redeemed_nonces,
     types::{At, JsonDoc, UtcTimestamp},
 };
@@ -48,8 +49,7 @@ pub async fn redeem(conn: &mut Conn, nonces: &[(String, Timestamp)]) -> Result<V
              ON CONFLICT DO NOTHING RETURNING nonce"
         ),
     );
-    let rows: Vec<Redeemed> =
-        on_conn!(conn, c => diesel::sql_query(sql).bind::<JsonDoc, _>(&batch.rows).load(c).await)?;
+    let rows: Vec<Redeemed> = on_conn!(conn, c => diesel::sql_query(sql).bind::<JsonDoc, _>(&batch.rows).prepared().load(c).await)?;
     Ok(rows.into_iter().map(|row| row.nonce).collect())
 }
 
@@ -80,6 +80,6 @@ pub async fn sweep(conn: &mut Conn, limit: i64, now: Timestamp) -> Result<usize,
     Ok(on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<BigInt, _>(limit)
-        .execute(c)
+        .prepared().execute(c)
         .await)?)
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use certctl_domain::{
-    acme::{AcmeAccountId, AcmeOrderId, Order, OrderStatus, Problem},
+    acme::{AcmeAccountId, AcmeAuthorizationId, AcmeOrderId, Order, OrderStatus, Problem},
     id::{CertificateId, IssuerId, JobId, ProfileId},
     profile::AcmeAuthMode,
     text_enum::UnknownValue,
@@ -17,12 +17,13 @@ use super::stored;
 use crate::{
     Conn, Error,
     jobs::complete::Batch,
+    prepared::{Prepare as _, one_of},
     schema::acme_orders,
     types::{At, Json, JsonDoc, UtcTimestamp, at, time},
 };
 
 #[derive(Queryable, Selectable, Insertable)]
-#[diesel(table_name = acme_orders, check_for_backend(diesel::pg::Pg, diesel::sqlite::Sqlite))]
+#[diesel(table_name = acme_orders, treat_none_as_default_value = false, check_for_backend(diesel::pg::Pg, diesel::sqlite::Sqlite))]
 pub(super) struct OrderRow {
     id: String,
     account_id: String,
@@ -129,6 +130,33 @@ pub async fn find(conn: &mut Conn, id: &AcmeOrderId) -> Result<Option<Order>, Er
     row.map(TryInto::try_into).transpose()
 }
 
+/// Reads an order with the ids of its authorisations, in their order; one statement.
+///
+/// # Errors
+/// What the database says.
+pub async fn find_whole(
+    conn: &mut Conn,
+    id: &AcmeOrderId,
+) -> Result<Option<(Order, Vec<AcmeAuthorizationId>)>, Error> {
+    use crate::schema::acme_authorizations as a;
+    let rows: Vec<(OrderRow, Option<String>)> = on_conn!(conn, c => acme_orders::table
+        .left_join(a::table.on(a::order_id.eq(acme_orders::id)))
+        .filter(acme_orders::id.eq(id.as_str()))
+        .select((OrderRow::as_select(), a::id.nullable()))
+        .order(a::id)
+        .load(c)
+        .await)?;
+    let mut ids = Vec::with_capacity(rows.len());
+    let mut order = None;
+    for (row, authorization) in rows {
+        ids.extend(authorization.map(AcmeAuthorizationId::from_stored));
+        if order.is_none() {
+            order = Some(Order::try_from(row)?);
+        }
+    }
+    Ok(order.map(|order| (order, ids)))
+}
+
 /// Reads orders and keeps others from changing them until the transaction ends. They are locked in the order of their ids.
 ///
 /// # Errors
@@ -140,7 +168,7 @@ pub async fn lock_many(conn: &mut Conn, ids: &[AcmeOrderId]) -> Result<Vec<Order
     let ids: Vec<&str> = ids.iter().map(AcmeOrderId::as_str).collect();
     let rows: Vec<OrderRow> = on_conn!(conn,
         pg c => acme_orders::table
-            .filter(acme_orders::id.eq_any(&ids))
+            .filter(one_of(acme_orders::id, &ids))
             .select(OrderRow::as_select())
             .order(acme_orders::id)
             .for_no_key_update()
@@ -148,7 +176,7 @@ pub async fn lock_many(conn: &mut Conn, ids: &[AcmeOrderId]) -> Result<Vec<Order
             .await,
         // The one writer of SQLite has the whole database to itself.
         sqlite c => acme_orders::table
-            .filter(acme_orders::id.eq_any(&ids))
+            .filter(one_of(acme_orders::id, &ids))
             .select(OrderRow::as_select())
             .load(c)
             .await,
@@ -172,12 +200,12 @@ pub async fn count_open(
     let ids: Vec<&str> = accounts.iter().map(AcmeAccountId::as_str).collect();
     // As the partial index has it: a list of values that are bound is none that it could be recognised by.
     let rows: Vec<(String, i64)> = on_conn!(conn, c => o::table
-        .filter(o::account_id.eq_any(&ids))
+        .filter(one_of(o::account_id, &ids))
         .filter(diesel::dsl::sql::<diesel::sql_types::Bool>("status IN ('pending', 'ready', 'processing')"))
         .filter(o::expires_at.gt(At(now)))
         .group_by(o::account_id)
         .select((o::account_id, diesel::dsl::count_star()))
-        .load(c)
+        .prepared().load(c)
         .await)?;
     Ok(rows
         .into_iter()
@@ -196,10 +224,10 @@ pub async fn replaced(conn: &mut Conn, identifiers: &[&str]) -> Result<Vec<Strin
     }
     let rows: Vec<Option<String>> = on_conn!(conn, c => o::table
         .filter(o::replaces.is_not_null())
-        .filter(o::replaces.eq_any(identifiers))
+        .filter(one_of(o::replaces, identifiers))
         .filter(diesel::dsl::sql::<diesel::sql_types::Bool>("status <> 'invalid'"))
         .select(o::replaces)
-        .load(c)
+        .prepared().load(c)
         .await)?;
     Ok(rows.into_iter().flatten().collect())
 }
@@ -290,7 +318,7 @@ pub async fn begin(conn: &mut Conn, orders: &[Finalized], now: Timestamp) -> Res
     let changed = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<JsonDoc, _>(&batch.rows)
         .bind::<UtcTimestamp, _>(At(now))
-        .execute(c)
+        .prepared().execute(c)
         .await)?;
     if changed == orders.len() {
         Ok(())
@@ -314,7 +342,7 @@ pub async fn make_ready(conn: &mut Conn, id: &AcmeOrderId, now: Timestamp) -> Re
     let changed = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<Text, _>(id.as_str())
         .bind::<UtcTimestamp, _>(At(now))
-        .execute(c)
+        .prepared().execute(c)
         .await)?;
     Ok(changed == 1)
 }
@@ -332,7 +360,7 @@ pub async fn invalidate(
     use acme_orders as o;
     let ids: Vec<&str> = ids.iter().map(AcmeOrderId::as_str).collect();
     let open = o::table
-        .filter(o::id.eq_any(&ids))
+        .filter(one_of(o::id, &ids))
         .filter(o::status.eq_any([OrderStatus::Pending.as_str(), OrderStatus::Ready.as_str()]));
     let error = Json(stored::problem(error));
     Ok(on_conn!(conn, c => diesel::update(open)
@@ -371,7 +399,7 @@ pub async fn invalidate_of_account(
         return Ok(0);
     }
     let pending = a::table
-        .filter(a::order_id.eq_any(&rows))
+        .filter(one_of(a::order_id, &rows))
         .filter(a::status.eq("pending"));
     on_conn!(conn, c => diesel::update(pending)
         .set((a::status.eq("deactivated"), a::updated_at.eq(At(now))))

@@ -19,6 +19,7 @@ use crate::{
     Conn, Error,
     db::dialect,
     jobs::complete::{Batch, moment},
+    prepared::Prepare as _,
     types::{At, JsonDoc, UtcTimestamp},
 };
 
@@ -39,8 +40,7 @@ pub async fn policies(conn: &mut Conn, batch: &str) -> Result<Vec<RenewalPolicyI
         "SELECT DISTINCT m.renewal_policy_id AS id FROM issuance_approval_requests a \
          JOIN managed_certificates m ON m.id = a.certificate_id WHERE a.id > $1 || '-' AND a.id < $1 || '.'",
     );
-    let rows: Vec<IdRow> =
-        on_conn!(conn, c => diesel::sql_query(sql).bind::<Text, _>(batch).load(c).await)?;
+    let rows: Vec<IdRow> = on_conn!(conn, c => diesel::sql_query(sql).bind::<Text, _>(batch).prepared().load(c).await)?;
     Ok(rows
         .into_iter()
         .map(|row| RenewalPolicyId::from_stored(row.id))
@@ -98,7 +98,7 @@ pub async fn set_tiers(
     Ok(on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<JsonDoc, _>(&bands.rows)
         .bind::<Text, _>(batch)
-        .execute(c)
+        .prepared().execute(c)
         .await)?)
 }
 
@@ -140,7 +140,7 @@ pub async fn record(
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<Text, _>(EventCategory::CertLifecycle.as_str())
         .bind::<Text, _>(batch)
-        .execute(c)
+        .prepared().execute(c)
         .await)?)
 }
 
@@ -170,15 +170,14 @@ pub async fn bypass(
         .bind::<Text, _>(BYPASS)
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<Text, _>(batch)
-        .execute(c)
+        .prepared().execute(c)
         .await)?;
     let sql = dialect(
         conn,
         "SELECT profile_id, count(*) AS total FROM issuance_approval_requests \
          WHERE id > $1 || '-' AND id < $1 || '.' GROUP BY profile_id",
     );
-    let rows: Vec<CountRow> =
-        on_conn!(conn, c => diesel::sql_query(sql).bind::<Text, _>(batch).load(c).await)?;
+    let rows: Vec<CountRow> = on_conn!(conn, c => diesel::sql_query(sql).bind::<Text, _>(batch).prepared().load(c).await)?;
     Ok(rows
         .into_iter()
         .map(|row| {

@@ -16,6 +16,7 @@ use super::{NUMBERED_FROM, Selection, bind_selection, count, one_of, pick, roomy
 use crate::{
     Backend, Conn, Error,
     db::SqliteConn,
+    prepared::Prepare as _,
     types::{At, TextList, UtcTimestamp},
 };
 
@@ -214,12 +215,14 @@ async fn sqlite(
         .bind::<Text, _>(renewal.gated.as_str())
         .bind::<Text, _>(renewal.ungated.as_str())
         .bind::<UtcTimestamp, _>(At(renewal.now))
+        .prepared()
         .execute(conn)
         .await?;
     diesel::sql_query(SQLITE_MARK)
         .bind::<Text, _>(job.to_owned())
         .bind::<Text, _>(CertificateStatus::RenewalInProgress.as_str())
         .bind::<UtcTimestamp, _>(At(renewal.now))
+        .prepared()
         .execute(conn)
         .await?;
     let awaiting = diesel::sql_query(SQLITE_ASK)
@@ -227,6 +230,7 @@ async fn sqlite(
         .bind::<Text, _>(renewal.requested_by.to_owned())
         .bind::<UtcTimestamp, _>(At(renewal.now))
         .bind::<Text, _>(job.to_owned())
+        .prepared()
         .execute(conn)
         .await?;
     let rows: Vec<Row> = diesel::sql_query(SQLITE_LIST)
@@ -235,9 +239,11 @@ async fn sqlite(
         .bind::<BigInt, _>(count(awaiting))
         .bind::<Text, _>(job.to_owned())
         .bind::<BigInt, _>(renewal.listed)
+        .prepared()
         .load(conn)
         .await?;
     diesel::sql_query("DELETE FROM bulk_picked")
+        .prepared()
         .execute(conn)
         .await?;
     Ok(rows.into())

@@ -17,6 +17,7 @@ use super::{NUMBERED_FROM, Selection, bind_selection, count, one_of, pick, roomy
 use crate::{
     Backend, Conn, Error,
     db::SqliteConn,
+    prepared::Prepare as _,
     revocations,
     types::{At, TextList, Texts, UtcTimestamp},
 };
@@ -272,6 +273,7 @@ async fn sqlite(
             .bind::<Text, _>(revoking.note.to_owned())
             .bind::<UtcTimestamp, _>(At(revoking.now))
             .bind::<Text, _>(CertificateStatus::Revoked.as_str())
+            .prepared()
             .execute(conn)
             .await?;
         if number == 0 {
@@ -288,9 +290,10 @@ async fn sqlite(
     .bind::<BigInt, _>(revoked)
     .bind::<BigInt, _>(revoking.listed)
     .bind::<Text, _>(batch.clone())
-    .get_result(conn)
+    .prepared().get_result(conn)
     .await?;
     diesel::sql_query("DELETE FROM bulk_picked")
+        .prepared()
         .execute(conn)
         .await?;
     Ok(Revoked::of(row, batch))
@@ -342,7 +345,7 @@ pub async fn untold(
         .bind::<Text, _>(&from)
         .bind::<Text, _>(format!("{batch}."))
         .bind::<BigInt, _>(limit)
-        .load(c)
+        .prepared().load(c)
         .await)?;
     rows.into_iter()
         .map(|row| {
@@ -378,6 +381,6 @@ pub async fn set_told(conn: &mut Conn, ids: &[RevocationId]) -> Result<(), Error
         sql
     };
     let ids = Texts(ids.iter().map(ToString::to_string).collect());
-    on_conn!(conn, c => diesel::sql_query(sql).bind::<TextList, _>(ids).execute(c).await)?;
+    on_conn!(conn, c => diesel::sql_query(sql).bind::<TextList, _>(ids).prepared().execute(c).await)?;
     Ok(())
 }

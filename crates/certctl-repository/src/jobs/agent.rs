@@ -16,6 +16,7 @@ use super::{COLUMNS, JobRow};
 use crate::{
     Conn, Error, counters,
     db::dialect,
+    prepared::{Prepare as _, one_of},
     schema::{agents, certificate_target_mappings, csr_refusals, deployment_targets, jobs},
     types::{At, TextList, Texts, UtcTimestamp},
 };
@@ -56,7 +57,7 @@ pub async fn claim_deployments(
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<BigInt, _>(limit)
         .bind::<UtcTimestamp, _>(At(now + AGENT_LEASE))
-        .load(c)
+        .prepared().load(c)
         .await)?;
     let mut jobs: Vec<Job> = Vec::with_capacity(rows.len());
     for row in rows {
@@ -135,7 +136,7 @@ pub async fn has_deployments(
     let row: Found = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<Text, _>(agent.as_str())
         .bind::<UtcTimestamp, _>(At(now))
-        .get_result(c)
+        .prepared().get_result(c)
         .await)?;
     Ok(row.found > 0)
 }
@@ -242,7 +243,7 @@ pub async fn mark_unoffered(
     let rows: Vec<Marked> = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<TextList, _>(&ids)
         .bind::<Text, _>(NO_AGENT)
-        .load(c)
+        .prepared().load(c)
         .await)?;
     Ok(rows
         .into_iter()
@@ -418,7 +419,7 @@ pub async fn deployments_of(
     let ids: Vec<&str> = certificates.iter().map(CertificateId::as_str).collect();
     let rows: Vec<(String, String, String)> = on_conn!(conn, c => certificate_target_mappings::table
         .inner_join(deployment_targets::table)
-        .filter(certificate_target_mappings::certificate_id.eq_any(&ids))
+        .filter(one_of(certificate_target_mappings::certificate_id, &ids))
         .filter(deployment_targets::retired_at.is_null())
         .filter(deployment_targets::enabled.eq(true))
         .select((certificate_target_mappings::certificate_id, deployment_targets::id, deployment_targets::agent_id))

@@ -18,6 +18,7 @@ use super::{COLUMNS, JobRow};
 use crate::{
     Conn, Error, counters,
     db::dialect,
+    prepared::{Prepare as _, one_of},
     types::{At, TextList, Texts, UtcTimestamp, time},
 };
 
@@ -88,7 +89,7 @@ pub async fn claim(
         .bind::<Text, _>(owner)
         .bind::<UtcTimestamp, _>(At(now + lease))
         .bind::<BigInt, _>(limit)
-        .load(c)
+        .prepared().load(c)
         .await)?;
     let mut claimed = Vec::with_capacity(rows.len());
     for row in rows {
@@ -120,7 +121,7 @@ pub async fn extend_leases(
     use crate::schema::jobs;
     let ids: Vec<&str> = held.iter().map(JobId::as_str).collect();
     let rows = jobs::table
-        .filter(jobs::id.eq_any(&ids))
+        .filter(one_of(jobs::id, &ids))
         .filter(jobs::status.eq("Running"))
         .filter(jobs::lease_owner.eq(owner));
     Ok(
@@ -142,7 +143,7 @@ pub async fn still_held(conn: &mut Conn, claimed: &[(JobId, i64)]) -> Result<Vec
         .map(|(id, token)| (id.as_str(), *token))
         .collect();
     let running = jobs::table
-        .filter(jobs::id.eq_any(&ids))
+        .filter(one_of(jobs::id, &ids))
         .filter(jobs::status.eq("Running"))
         .select((jobs::id, jobs::lease_token))
         // One order for all, so that two of them do not wait for each other.
@@ -175,7 +176,7 @@ pub async fn release(conn: &mut Conn, owner: &str, now: Timestamp) -> Result<Vec
     let rows: Vec<SweptRow> = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<Text, _>(owner)
-        .load(c)
+        .prepared().load(c)
         .await)?;
     Ok(rows.into_iter().map(Into::into).collect())
 }
@@ -270,8 +271,7 @@ pub async fn recover(conn: &mut Conn, now: Timestamp) -> Result<Vec<Swept>, Erro
             swept!()
         ),
     );
-    let rows: Vec<SweptRow> =
-        on_conn!(conn, c => diesel::sql_query(sql).bind::<UtcTimestamp, _>(At(now)).load(c).await)?;
+    let rows: Vec<SweptRow> = on_conn!(conn, c => diesel::sql_query(sql).bind::<UtcTimestamp, _>(At(now)).prepared().load(c).await)?;
     counted(conn, rows).await
 }
 
@@ -303,7 +303,7 @@ pub async fn retry_due(conn: &mut Conn, now: Timestamp) -> Result<Retried, Error
             SELECT 1 FROM jobs AS newer WHERE newer.certificate_id = jobs.certificate_id AND newer.type IN ('Renewal', 'Issuance') \
                 AND (newer.created_at, newer.id) > (jobs.created_at, jobs.id)) RETURNING certificate_id",
     );
-    let superseded: Vec<Given> = on_conn!(conn, c => diesel::sql_query(superseded).bind::<UtcTimestamp, _>(At(now)).load(c).await)?;
+    let superseded: Vec<Given> = on_conn!(conn, c => diesel::sql_query(superseded).bind::<UtcTimestamp, _>(At(now)).prepared().load(c).await)?;
     let sql = dialect(
         conn,
         concat!(
@@ -318,8 +318,7 @@ pub async fn retry_due(conn: &mut Conn, now: Timestamp) -> Result<Retried, Error
             swept!()
         ),
     );
-    let rows: Vec<SweptRow> =
-        on_conn!(conn, c => diesel::sql_query(sql).bind::<UtcTimestamp, _>(At(now)).load(c).await)?;
+    let rows: Vec<SweptRow> = on_conn!(conn, c => diesel::sql_query(sql).bind::<UtcTimestamp, _>(At(now)).prepared().load(c).await)?;
     Ok(Retried {
         due: rows.into_iter().map(Into::into).collect(),
         superseded: superseded
@@ -356,7 +355,7 @@ pub async fn expire_awaiting_csr(
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<UtcTimestamp, _>(At(retry_at))
         .bind::<UtcTimestamp, _>(At(since))
-        .load(c)
+        .prepared().load(c)
         .await)?;
     counted(conn, rows).await
 }
@@ -383,7 +382,7 @@ pub async fn expire_awaiting_approval(
     let rows: Vec<SweptRow> = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<UtcTimestamp, _>(At(since))
-        .load(c)
+        .prepared().load(c)
         .await)?;
     counted(conn, rows).await
 }
@@ -416,7 +415,7 @@ pub async fn expire_unapproved(
     let rows: Vec<SweptRow> = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<TextList, _>(&ids)
-        .load(c)
+        .prepared().load(c)
         .await)?;
     counted(conn, rows).await
 }
@@ -445,7 +444,7 @@ pub async fn reap_of_silent_agents(
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<UtcTimestamp, _>(At(retry_at))
         .bind::<UtcTimestamp, _>(At(since))
-        .load(c)
+        .prepared().load(c)
         .await)?;
     counted(conn, rows).await
 }

@@ -10,7 +10,9 @@ use diesel_async::RunQueryDsl;
 use serde_json::{Value, json};
 
 use crate::{
-    Conn, Error, counters, revocations,
+    Conn, Error, counters,
+    prepared::{Prepare as _, one_of},
+    revocations,
     schema::certificate_versions,
     types::{At, Json, JsonDoc, UtcTimestamp},
 };
@@ -50,7 +52,7 @@ struct IdRow {
 }
 
 #[derive(Insertable)]
-#[diesel(table_name = certificate_versions)]
+#[diesel(table_name = certificate_versions, treat_none_as_default_value = false)]
 struct NewVersionRow {
     id: String,
     certificate_id: String,
@@ -161,7 +163,7 @@ pub async fn complete(
             lease_expires_at = NULL FROM {batch} \
          WHERE jobs.id = b.job_id AND jobs.lease_token = b.token AND jobs.status = 'Running' RETURNING id",
     );
-    let ended: Vec<IdRow> = on_conn!(conn, c => diesel::sql_query(sql).bind::<JsonDoc, _>(&batch.rows).bind::<UtcTimestamp, _>(At(now)).load(c).await)?;
+    let ended: Vec<IdRow> = on_conn!(conn, c => diesel::sql_query(sql).bind::<JsonDoc, _>(&batch.rows).bind::<UtcTimestamp, _>(At(now)).prepared().load(c).await)?;
     let ended: std::collections::HashSet<String> = ended.into_iter().map(|row| row.id).collect();
     let held: Vec<&Completion> = done
         .iter()
@@ -211,7 +213,7 @@ async fn update_certificates(
     let updated = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<JsonDoc, _>(&batch.rows)
         .bind::<UtcTimestamp, _>(At(now))
-        .execute(c)
+        .prepared().execute(c)
         .await)?;
     if updated == held.len() {
         return Ok(());
@@ -223,7 +225,7 @@ async fn update_certificates(
          FROM {batch} JOIN certificate_versions v ON v.id = b.version JOIN managed_certificates m ON m.id = v.certificate_id \
          WHERE m.status IN ('Revoked', 'Archived') ON CONFLICT DO NOTHING",
     );
-    let revoked = on_conn!(conn, c => diesel::sql_query(sql).bind::<JsonDoc, _>(&batch.rows).bind::<UtcTimestamp, _>(At(now)).execute(c).await)?;
+    let revoked = on_conn!(conn, c => diesel::sql_query(sql).bind::<JsonDoc, _>(&batch.rows).bind::<UtcTimestamp, _>(At(now)).prepared().execute(c).await)?;
     if revoked == 0 {
         return Ok(());
     }
@@ -244,7 +246,7 @@ async fn delete_intents(conn: &mut Conn, held: &[&Completion]) -> Result<(), Err
         conn,
         "DELETE FROM issuance_intents WHERE job_id IN (SELECT b.job_id FROM {batch})",
     );
-    on_conn!(conn, c => diesel::sql_query(sql).bind::<JsonDoc, _>(&batch.rows).execute(c).await)?;
+    on_conn!(conn, c => diesel::sql_query(sql).bind::<JsonDoc, _>(&batch.rows).prepared().execute(c).await)?;
     Ok(())
 }
 
@@ -281,7 +283,7 @@ pub async fn fail(
             status_changed_at = $2, lease_owner = NULL, lease_expires_at = NULL FROM {batch} \
          WHERE jobs.id = b.job_id AND jobs.lease_token = b.token AND jobs.status = 'Running' RETURNING id",
     );
-    let rows: Vec<IdRow> = on_conn!(conn, c => diesel::sql_query(sql).bind::<JsonDoc, _>(&batch.rows).bind::<UtcTimestamp, _>(At(now)).load(c).await)?;
+    let rows: Vec<IdRow> = on_conn!(conn, c => diesel::sql_query(sql).bind::<JsonDoc, _>(&batch.rows).bind::<UtcTimestamp, _>(At(now)).prepared().load(c).await)?;
     counters::add_jobs(conn, 0, rows.len()).await?;
     Ok(rows
         .into_iter()
@@ -313,7 +315,7 @@ pub async fn await_csr(
             lease_owner = NULL, lease_expires_at = NULL FROM {batch} \
          WHERE jobs.id = b.job_id AND jobs.lease_token = b.token AND jobs.status = 'Running' RETURNING id",
     );
-    let rows: Vec<IdRow> = on_conn!(conn, c => diesel::sql_query(sql).bind::<JsonDoc, _>(&batch.rows).bind::<UtcTimestamp, _>(At(now)).load(c).await)?;
+    let rows: Vec<IdRow> = on_conn!(conn, c => diesel::sql_query(sql).bind::<JsonDoc, _>(&batch.rows).bind::<UtcTimestamp, _>(At(now)).prepared().load(c).await)?;
     forget_refusals(conn, &rows).await?;
     Ok(rows
         .into_iter()
@@ -323,14 +325,14 @@ pub async fn await_csr(
 
 /// Of a try that is over nobody has given anything up.
 async fn forget_refusals(conn: &mut Conn, jobs: &[IdRow]) -> Result<(), Error> {
-    use diesel::{ExpressionMethods as _, QueryDsl as _};
+    use diesel::QueryDsl as _;
 
     use crate::schema::csr_refusals;
     if jobs.is_empty() {
         return Ok(());
     }
     let ids: Vec<&str> = jobs.iter().map(|row| row.id.as_str()).collect();
-    let rows = csr_refusals::table.filter(csr_refusals::job_id.eq_any(&ids));
+    let rows = csr_refusals::table.filter(one_of(csr_refusals::job_id, &ids));
     on_conn!(conn, c => RunQueryDsl::execute(diesel::delete(rows), c).await)?;
     Ok(())
 }
@@ -355,6 +357,6 @@ pub async fn fail_certificates(
             AND NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.certificate_id = managed_certificates.id AND j.type IN ('Renewal', 'Issuance') \
                 AND j.status IN ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running'))",
     );
-    on_conn!(conn, c => diesel::sql_query(sql).bind::<JsonDoc, _>(&batch.rows).bind::<UtcTimestamp, _>(At(now)).execute(c).await)?;
+    on_conn!(conn, c => diesel::sql_query(sql).bind::<JsonDoc, _>(&batch.rows).bind::<UtcTimestamp, _>(At(now)).prepared().execute(c).await)?;
     Ok(())
 }

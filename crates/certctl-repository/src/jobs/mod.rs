@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod claim;
 pub mod complete;
+pub mod held;
 
 use certctl_domain::{
     id::{AgentId, CertificateId, JobId, TargetId},
@@ -149,7 +150,7 @@ pub struct NewJob {
 }
 
 #[derive(Insertable)]
-#[diesel(table_name = jobs)]
+#[diesel(table_name = jobs, treat_none_as_default_value = false)]
 struct NewJobRow {
     id: String,
     kind: &'static str,

@@ -142,7 +142,7 @@ db_tests! {
         check!(db, "invalidate of account", conn => orders::invalidate_of_account(conn, &account, &problem, now).await);
         check!(db, "authorisation", conn => authorizations::find(conn, &authorization).await);
         check!(db, "authorisations of orders", conn => authorizations::of_orders(conn, orders_).await);
-        check!(db, "ids of authorisations", conn => authorizations::ids_of_order(conn, &order).await);
+        check!(db, "order with its authorisations", conn => orders::find_whole(conn, &order).await);
         check!(db, "proved", conn => authorizations::proved(conn, accounts_, &names, now).await);
         check!(db, "challenges", conn => challenges::of_authorization(conn, &authorization).await);
         check!(db, "challenge", conn => challenges::find(conn, &challenge).await);

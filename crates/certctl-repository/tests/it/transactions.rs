@@ -9,8 +9,14 @@ use std::{
     time::Duration,
 };
 
-use certctl_domain::id::TeamId;
-use certctl_repository::{Attempts, Backend, Db, DbOptions, Error, teams, transaction};
+use certctl_domain::{
+    id::{JobId, TeamId},
+    time::Timestamp,
+};
+use certctl_repository::{
+    Attempts, Backend, Conn, Db, DbOptions, Error, audit_events, intents, jobs::claim, teams,
+    testing::prepared, transaction,
+};
 use certctl_testkit::{TestDb, db_tests, entities};
 use metrics::{
     Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
@@ -207,6 +213,29 @@ db_tests! {
         assert!(open <= 20 && waiting == 0);
     }
 
+    async fn a_body_that_waits_for_others_keeps_nobody_waiting(db: TestDb) {
+        // On SQLite the body stays on its thread while it talks to the database, and must leave it where it waits.
+        let (tell, told) = tokio::sync::oneshot::channel::<()>();
+        let mut told = Some(told);
+        let body = async {
+            let done: Result<(), Error> = transaction!(db, "waits", conn => {
+                teams::insert(conn, &entities::team("t-1")).await?;
+                if let Some(told) = told.take() {
+                    let _ = told.await;
+                }
+                Ok(())
+            });
+            done
+        };
+        // Both in one task, so on one thread.
+        let (done, ()) = tokio::join!(body, async {
+            assert!(!exists(&db, "t-1").await);
+            tell.send(()).unwrap();
+        });
+        done.unwrap();
+        assert!(exists(&db, "t-1").await);
+    }
+
     async fn what_was_acknowledged_is_there(db: TestDb) {
         tx!(db, conn => teams::insert(conn, &entities::team("t-taken")).await).unwrap();
         // This body overlooks an error after which PostgreSQL would take nothing more, and answer COMMIT by rolling back.
@@ -362,5 +391,38 @@ mod postgres {
             assert!(matches!(lost, Err(Error::Unavailable(_))), "{lost:?}");
             assert!(!exists(&db, "t-1").await);
         });
+    }
+}
+
+/// Only PostgreSQL tells what a connection has prepared; the two share how that is asked for.
+mod a_text_is_prepared_once {
+    use super::*;
+
+    #[test]
+    fn postgres() {
+        certctl_testkit::database::run(TestDb::postgres, |db| async move {
+            let done: Result<(), Error> = transaction!(db, "prepared", conn => {
+                some_of_everything(conn, "a", db.now()).await?;
+                let once = prepared(conn).await?;
+                assert!(once >= 4, "a claim, inserts of four rows and of one, and a list: {once}");
+                some_of_everything(conn, "b", db.now()).await?;
+                assert_eq!(prepared(conn).await?, once);
+                Ok(())
+            });
+            done.unwrap();
+        });
+    }
+
+    async fn some_of_everything(conn: &mut Conn, mark: &str, now: Timestamp) -> Result<(), Error> {
+        let events: Vec<_> = (0..5)
+            .map(|n| entities::event(&format!("{mark}{n}"), now))
+            .collect();
+        audit_events::insert_all(conn, &events).await?;
+        claim::claim(conn, "me", Duration::from_secs(60), 10, now).await?;
+        let ids: Vec<_> = (0..mark.as_bytes()[0])
+            .map(|n| JobId::from_stored(format!("job-{n}")))
+            .collect();
+        intents::find_many(conn, &ids).await?;
+        Ok(())
     }
 }

@@ -33,7 +33,7 @@ use super::{
     nonces::bad_nonce,
     signed::{Opened, Signer, in_force},
 };
-use crate::Error;
+use crate::{Error, engine::held::Held};
 
 /// Tickets in one transaction at the most.
 const BATCH: usize = 200;
@@ -217,16 +217,24 @@ impl Acme {
 
     async fn carry_out(&self, tickets: &[Ticket]) -> Result<Vec<Answer>, Error> {
         let now = self.services.now();
+        let lane = tickets
+            .iter()
+            .any(|one| matches!(one.work, Work::Finalize(_)))
+            .then(|| self.state.lanes.try_take())
+            .flatten();
         let done = transaction!(self.services.db, "ACME desk", conn => {
-            let mut batch = Batch::of(conn, tickets, now).await?;
+            let mut batch = Batch::of(conn, tickets, lane.is_some(), now).await?;
             self.work(conn, &mut batch).await?;
             audit_events::insert_all(conn, &batch.events).await?;
             if batch.has_jobs {
                 certctl_repository::notify(conn, crate::engine::WAKE_CHANNEL).await?;
             }
-            Ok::<_, Error>((batch.answers, batch.has_jobs, batch.accounts))
+            Ok::<_, Error>((batch.answers, batch.has_jobs, batch.held, batch.accounts))
         });
-        let (answers, has_jobs, accounts) = done?;
+        let (answers, has_jobs, held, accounts) = done?;
+        if let Some(lane) = lane.filter(|_| !held.is_empty()) {
+            self.services.issue_held(held, lane, now);
+        }
         if has_jobs {
             self.services.wake.ring();
         }
@@ -300,13 +308,23 @@ pub(super) struct Batch<'a> {
     /// The orders that tickets change, locked.
     pub(super) orders: HashMap<AcmeOrderId, Order>,
     pub(super) events: Vec<AuditEvent>,
+    /// Whether there are jobs for the processor.
     pub(super) has_jobs: bool,
+    /// Whether jobs may be made that this process works off itself.
+    pub(super) may_sign: bool,
+    /// Those that were made.
+    pub(super) held: Vec<Held>,
     pub(super) now: Timestamp,
 }
 
 impl<'a> Batch<'a> {
     /// Redeems the nonces, reads accounts and orders, and refuses what is refused for them.
-    async fn of(conn: &mut Conn, tickets: &'a [Ticket], now: Timestamp) -> Result<Self, Error> {
+    async fn of(
+        conn: &mut Conn,
+        tickets: &'a [Ticket],
+        may_sign: bool,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
         let asked: Vec<(String, Timestamp)> =
             tickets.iter().filter_map(|one| one.nonce.clone()).collect();
         let fresh: HashSet<String> = nonces::redeem(conn, &asked).await?.into_iter().collect();
@@ -344,6 +362,8 @@ impl<'a> Batch<'a> {
                 .collect(),
             events: Vec::new(),
             has_jobs: false,
+            may_sign,
+            held: Vec::new(),
             now,
         };
         for place in 0..tickets.len() {

@@ -41,12 +41,14 @@ use super::{
     desk::{Batch, Done, Work},
     metrics,
     new_order::random,
+    orders::answer_of,
     signed::{Opened, absent},
     view::{Defaults, ProfileView, not_set_up},
 };
 use crate::{
     Error,
     approvals::{Gated, count_bypassed},
+    engine::held::Held,
     engine::request::Wanted,
     services::event,
 };
@@ -61,9 +63,7 @@ const CAA_FRESH: Duration = Duration::from_secs(8 * 3600);
 pub(super) struct Finalization {
     pub(super) order_id: AcmeOrderId,
     csr_pem: String,
-    certificate: Certificate,
-    job: NewJob,
-    intent: Intent,
+    held: Held,
     /// Whether a second person is to be asked.
     is_gated: bool,
 }
@@ -94,12 +94,12 @@ impl Acme {
     ) -> Result<OrderAnswer, Refusal> {
         let signer = self.signer(opened, request).await?;
         let asked = Finalize::parse(opened.jws.payload())?;
-        let order = self.own_order(&signer, id).await?;
+        let (order, authorizations) = self.own_order(&signer, id).await?;
         match order.status {
             // Asking twice gives one certificate.
             OrderStatus::Valid | OrderStatus::Processing => {
                 self.touch(opened, &signer).await?;
-                return self.answer_of(order, request).await;
+                return Ok(answer_of(order, &authorizations, request));
             }
             OrderStatus::Pending | OrderStatus::Invalid => return Err(not_ready(order.status)),
             OrderStatus::Ready => {}
@@ -118,9 +118,9 @@ impl Acme {
         let mut finalization =
             finalization(&order, &csr, &signer.known.account, profile, defaults, now)?;
         if finalization.is_gated && !self.services.config.approval_bypass {
-            finalization.job.status = JobStatus::AwaitingApproval;
+            finalization.held.job.status = JobStatus::AwaitingApproval;
         }
-        let waits_for_somebody = finalization.job.status == JobStatus::AwaitingApproval;
+        let waits_for_somebody = finalization.held.job.status == JobStatus::AwaitingApproval;
         let waiting = self.state.waiting.for_order(&order.id);
         let work = Work::Finalize(Box::new(finalization));
         let order = match self.submit(opened, Some(&signer), work).await? {
@@ -132,7 +132,7 @@ impl Acme {
         } else {
             self.wait_for(order, waiting).await?
         };
-        self.answer_of(order, request).await
+        Ok(answer_of(order, &authorizations, request))
     }
 
     /// CAA once more where the last look is too old (RFC 8659 §3).
@@ -218,9 +218,12 @@ fn finalization(
     Ok(Finalization {
         order_id: order.id.clone(),
         csr_pem,
-        certificate,
-        job,
-        intent,
+        held: Held {
+            job,
+            certificate,
+            policy: defaults.policy.clone(),
+            intent,
+        },
         is_gated: profile.profile.requires_approval,
     })
 }
@@ -315,8 +318,8 @@ pub(super) async fn begin(
             OrderStatus::Ready => {
                 order.status = OrderStatus::Processing;
                 order.csr_pem = Some(one.csr_pem.clone());
-                order.certificate_id = Some(one.certificate.id.clone());
-                order.job_id = Some(one.job.id.clone());
+                order.certificate_id = Some(one.held.certificate.id.clone());
+                order.job_id = Some(one.held.job.id.clone());
                 begun.push(one);
                 let done = Done::Order(Box::new(order.clone()), Vec::new());
                 batch.answers[place] = Some(Ok(done));
@@ -362,19 +365,27 @@ async fn write(
         return Ok(());
     }
     let now = batch.now;
-    let new: Vec<Certificate> = begun.iter().map(|one| one.certificate.clone()).collect();
+    let new: Vec<Certificate> = begun
+        .iter()
+        .map(|one| one.held.certificate.clone())
+        .collect();
     certificates::insert_all(conn, &new).await?;
-    let new: Vec<NewJob> = begun.iter().map(|one| one.job.clone()).collect();
+    let (held, new): (Vec<NewJob>, Vec<NewJob>) = begun
+        .iter()
+        .map(|one| one.held.job.clone())
+        .partition(|job| batch.may_sign && job.status == JobStatus::Pending);
     jobs::insert_all(conn, &new).await?;
-    let new: Vec<Intent> = begun.iter().map(|one| one.intent.clone()).collect();
+    let config = &acme.services.config;
+    jobs::held::insert_all(conn, &held, &config.instance, config.lease, now).await?;
+    let new: Vec<Intent> = begun.iter().map(|one| one.held.intent.clone()).collect();
     intents::insert_all(conn, &new).await?;
     let rows: Vec<Finalized> = begun
         .iter()
         .map(|one| Finalized {
             order_id: one.order_id.clone(),
             csr_pem: one.csr_pem.clone(),
-            certificate_id: one.certificate.id.clone(),
-            job_id: one.job.id.clone(),
+            certificate_id: one.held.certificate.id.clone(),
+            job_id: one.held.job.id.clone(),
         })
         .collect();
     orders::begin(conn, &rows, now).await?;
@@ -386,11 +397,17 @@ async fn write(
         let Some(actor) = account.map(actor_of) else {
             continue;
         };
-        batch.has_jobs |= one.job.status == JobStatus::Pending;
+        if one.held.job.status == JobStatus::Pending {
+            if batch.may_sign {
+                batch.held.push(one.held.clone());
+            } else {
+                batch.has_jobs = true;
+            }
+        }
         if one.is_gated {
             let gated = Gated {
-                job_id: one.job.id.clone(),
-                certificate_id: one.certificate.id.clone(),
+                job_id: one.held.job.id.clone(),
+                certificate_id: one.held.certificate.id.clone(),
             };
             let asked = std::slice::from_ref(&gated);
             let entered = acme
@@ -399,8 +416,8 @@ async fn write(
                 .await?;
             count_bypassed(&entered);
         }
-        let details = json!({"certificate_id": one.certificate.id.as_str(), "job_id": one.job.id.as_str(),
-            "serial_number": one.intent.serial_number.as_str()});
+        let details = json!({"certificate_id": one.held.certificate.id.as_str(), "job_id": one.held.job.id.as_str(),
+            "serial_number": one.held.intent.serial_number.as_str()});
         batch.events.push(event(
             &actor,
             EventCategory::CertLifecycle,

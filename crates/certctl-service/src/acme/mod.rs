@@ -65,6 +65,7 @@ pub(crate) struct State {
     view: view::Views,
     desk: desk::Desk,
     pub(crate) waiting: waiting::Waiting,
+    lanes: crate::engine::held::Lanes,
     pools: dispatch::Pools,
     limits: limits::AcmeLimits,
 }
@@ -77,6 +78,7 @@ impl State {
             view: view::Views::default(),
             desk: desk::Desk::default(),
             waiting: waiting::Waiting::default(),
+            lanes: crate::engine::held::Lanes::default(),
             pools: dispatch::Pools::new(&config),
             limits: limits::AcmeLimits::new(&config, limits),
             config,

@@ -5,10 +5,10 @@ use certctl_acme::{
     resource::{OrderBody, OrdersBody},
 };
 use certctl_domain::{
-    acme::{AcmeOrderId, Order, OrderStatus, Problem, ProblemType},
+    acme::{AcmeAuthorizationId, AcmeOrderId, Order, OrderStatus, Problem, ProblemType},
     time::Timestamp,
 };
-use certctl_repository::acme::{authorizations, orders};
+use certctl_repository::acme::orders;
 
 use super::{
     Acme, OrderAnswer, OrdersAnswer, Refusal, SignedRequest,
@@ -42,34 +42,24 @@ impl Acme {
         let signer = self.signer(opened, request).await?;
         post_as_get(opened.jws.payload())?;
         self.touch(opened, &signer).await?;
-        let order = self.own_order(&signer, id).await?;
-        self.answer_of(order, request).await
+        let (order, authorizations) = self.own_order(&signer, id).await?;
+        Ok(answer_of(order, &authorizations, request))
     }
 
-    /// An order of the account that signed. Whose it is comes before what it is.
-    pub(super) async fn own_order(&self, signer: &Signer, id: &str) -> Result<Order, Refusal> {
+    /// An order of the account that signed, with its authorisations. Whose it is comes before what it is.
+    pub(super) async fn own_order(
+        &self,
+        signer: &Signer,
+        id: &str,
+    ) -> Result<(Order, Vec<AcmeAuthorizationId>), Refusal> {
         let id = AcmeOrderId::parse(id).ok_or_else(|| absent("order"))?;
-        let found = orders::find(&mut self.services.read().await?, &id).await?;
-        let order = found.ok_or_else(|| absent("order"))?;
+        let found = orders::find_whole(&mut self.services.read().await?, &id).await?;
+        let (order, authorizations) = found.ok_or_else(|| absent("order"))?;
         if order.account_id == *signer.id() {
-            Ok(order)
+            Ok((order, authorizations))
         } else {
             Err(foreign())
         }
-    }
-
-    /// An order with the URLs of its authorisations.
-    pub(super) async fn answer_of(
-        &self,
-        order: Order,
-        request: &SignedRequest,
-    ) -> Result<OrderAnswer, Refusal> {
-        let ids = authorizations::ids_of_order(&mut self.services.read().await?, &order.id).await?;
-        Ok(OrderAnswer {
-            order: OrderBody::new(&order, &ids, &request.urls),
-            retry_after: (order.status == OrderStatus::Processing).then_some(LOOK_AGAIN),
-            id: order.id,
-        })
     }
 
     /// Lists the orders of an account that did not come to nothing, newest first; `cursor` is what the page before ended with.
@@ -110,6 +100,19 @@ impl Acme {
             next_cursor: last.map(|(id, at)| format!("{}.{id}", at.as_micros())),
             orders: OrdersBody::new(rows.iter().map(|(id, _)| id), &request.urls),
         })
+    }
+}
+
+/// An order with the URLs of its authorisations.
+pub(super) fn answer_of(
+    order: Order,
+    authorizations: &[AcmeAuthorizationId],
+    request: &SignedRequest,
+) -> OrderAnswer {
+    OrderAnswer {
+        order: OrderBody::new(&order, authorizations, &request.urls),
+        retry_after: (order.status == OrderStatus::Processing).then_some(LOOK_AGAIN),
+        id: order.id,
     }
 }
 

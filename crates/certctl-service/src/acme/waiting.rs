@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -36,13 +39,21 @@ const POLL: Duration = Duration::from_millis(250);
 
 /// A bell for each order that somebody waits for.
 #[derive(Default)]
-pub(crate) struct Waiting(Mutex<HashMap<AcmeOrderId, Arc<Notify>>>);
+pub(crate) struct Waiting(Mutex<HashMap<AcmeOrderId, Arc<Bell>>>);
+
+/// What those who wait for an order are told by.
+#[derive(Default)]
+struct Bell {
+    notify: Notify,
+    /// Set before it rings where the order is valid, so that nobody has to read that.
+    is_valid: AtomicBool,
+}
 
 /// One who waits; the bell goes with the last of them.
 pub(super) struct Waiter<'a> {
     waiting: &'a Waiting,
     order: AcmeOrderId,
-    bell: Arc<Notify>,
+    bell: Arc<Bell>,
 }
 
 impl Waiting {
@@ -59,10 +70,14 @@ impl Waiting {
 
     fn ring(&self, ended: &[Ended]) {
         let bells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for bell in ended.iter().filter_map(|one| bells.get(&one.order_id)) {
-            bell.notify_waiters();
+        for one in ended {
+            let Some(bell) = bells.get(&one.order_id) else {
+                continue;
+            };
+            bell.is_valid.store(one.is_valid, Ordering::Release);
+            bell.notify.notify_waiters();
             // And for whoever has not begun to wait yet.
-            bell.notify_one();
+            bell.notify.notify_one();
         }
     }
 }
@@ -101,7 +116,11 @@ impl Acme {
                 left
             };
             // Whether the bell rang or the time is over, the database knows.
-            let _rang = timeout(patience, waiter.bell.notified()).await;
+            let _rang = timeout(patience, waiter.bell.notify.notified()).await;
+            if waiter.bell.is_valid.load(Ordering::Acquire) {
+                order.status = OrderStatus::Valid;
+                break;
+            }
             let found = orders::find(&mut self.services.read().await?, &order.id).await?;
             order = found.unwrap_or(order);
         }

@@ -2,6 +2,7 @@
 //!
 //! A batch costs three commits however many jobs are in it: one claims the jobs, one records what is about to be signed, one
 //! stores what was signed together with everything that follows from it. In between no transaction is open and no lock is held.
+//! Orders of ACME clients, who wait, are made claimed and recorded ([`held`]), and so cost the last one only.
 //!
 //! A worker that dies loses its lease and the jobs are taken up again by [`Services::recover_jobs`]. What was about to be signed
 //! is found recorded then: the same serial number, the same key and the same validity are asked for again, so that for one job
@@ -9,6 +10,7 @@
 
 mod batch;
 mod ended;
+pub(crate) mod held;
 mod prepare;
 pub(crate) mod request;
 mod sign;
@@ -132,7 +134,9 @@ impl Services {
                     total.claimed += batch.len();
                     let services = self.clone();
                     // A task of its own: a pass that is dropped at its deadline does not cut a batch in half.
-                    running.push(tokio::spawn(async move { services.work_off(batch).await }));
+                    running.push(tokio::spawn(
+                        async move { services.work_off(batch, None).await },
+                    ));
                 }
             }
             match running.next().await {
@@ -179,8 +183,12 @@ impl Services {
         Ok(claimed)
     }
 
-    /// Works a batch off while its leases are prolonged, so that a slow CA does not lose it.
-    async fn work_off(&self, batch: Vec<ClaimedJob>) -> Result<Pass, Error> {
+    /// Works a batch off while its leases are prolonged, so that a slow CA does not lose it. Where nothing is known of it, it is read.
+    async fn work_off(
+        &self,
+        batch: Vec<ClaimedJob>,
+        known: Option<batch::Context>,
+    ) -> Result<Pass, Error> {
         let done = CancellationToken::new();
         let held: Vec<JobId> = batch.iter().map(|one| one.job.id.clone()).collect();
         let keeper = tokio::spawn(self.clone().keep_leases(held, done.clone()));
@@ -190,7 +198,7 @@ impl Services {
             jobs = batch.len(),
             job.first = batch.first().map(|one| one.job.id.as_str())
         );
-        let outcome = batch::run(self, batch).instrument(span).await;
+        let outcome = batch::run(self, batch, known).instrument(span).await;
         keeper.abort();
         outcome
     }

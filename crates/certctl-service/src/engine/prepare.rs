@@ -102,6 +102,23 @@ pub(super) async fn prepare(
     }
     made.extend(make_intents(services, keyless, now, outcome).await?);
     let ready = record(services, ready, made, &stale, now).await?;
+    Ok(requests(ready, outcome))
+}
+
+/// As [`prepare()`], of jobs whose intents were recorded by whoever claimed them, a moment ago.
+pub(super) fn recorded(
+    context: &Context,
+    batch: Vec<ClaimedJob>,
+    outcome: &mut Outcome,
+) -> Vec<Prepared> {
+    let ready = batch.into_iter().filter_map(|claimed| {
+        let intent = context.intents.get(&claimed.job.id)?.clone();
+        Some((claimed, intent))
+    });
+    requests(ready.collect(), outcome)
+}
+
+fn requests(ready: Vec<(ClaimedJob, Intent)>, outcome: &mut Outcome) -> Vec<Prepared> {
     let mut prepared = Vec::with_capacity(ready.len());
     for (claimed, intent) in ready {
         match request::build(&intent) {
@@ -115,7 +132,7 @@ pub(super) async fn prepare(
                 .push(Failed::permanent(claimed, error.to_string())),
         }
     }
-    Ok(prepared)
+    prepared
 }
 
 /// Records what is new, in place of what became stale, and leaves out the jobs that are no longer this worker's: what they are
