@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use certctl_domain::{
@@ -33,7 +33,13 @@ use super::{
     nonces::bad_nonce,
     signed::{Opened, Signer, in_force},
 };
-use crate::{Error, engine::held::Held};
+use crate::{
+    Error,
+    engine::{
+        held::Held,
+        store::{Results, Stored},
+    },
+};
 
 /// Tickets in one transaction at the most.
 const BATCH: usize = 200;
@@ -50,6 +56,8 @@ pub(super) enum Work {
     Account(Box<AccountWork>),
     /// Something with a challenge or an authorisation.
     Challenge(Box<ChallengeWork>),
+    /// What was signed is to be stored.
+    Store(Arc<Results>),
 }
 
 /// What came of it.
@@ -63,6 +71,8 @@ pub(super) enum Done {
     Account(Box<Account>, bool),
     /// The token of the lease of a challenge; none when somebody else has taken it up.
     Taken(Option<i64>),
+    /// What was stored.
+    Stored(Box<Stored>),
 }
 
 /// A request as it waits at the desk.
@@ -233,7 +243,7 @@ impl Acme {
         });
         let (answers, has_jobs, held, accounts) = done?;
         if let Some(lane) = lane.filter(|_| !held.is_empty()) {
-            self.services.issue_held(held, lane, now);
+            self.issue(held, lane, now);
         }
         if has_jobs {
             self.services.wake.ring();
@@ -258,6 +268,7 @@ impl Acme {
             let answer = match &ticket.work {
                 Work::Account(work) => work.carry_out(self, conn, account, batch).await?,
                 Work::Challenge(work) => work.carry_out(conn, batch).await?,
+                Work::Store(results) => Ok(Done::Stored(Box::new(results.write(conn).await?))),
                 Work::Touch | Work::Order(_) | Work::Finalize(_) => Ok(Done::Touched),
             };
             batch.answers[place] = Some(answer);
@@ -423,7 +434,7 @@ impl Work {
         match self {
             Self::Finalize(finalization) => Some(&finalization.order_id),
             Self::Challenge(work) => work.order(),
-            Self::Touch | Self::Order(_) | Self::Account(_) => None,
+            Self::Touch | Self::Order(_) | Self::Account(_) | Self::Store(_) => None,
         }
     }
 }

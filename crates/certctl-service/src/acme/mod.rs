@@ -14,6 +14,7 @@ mod dispatch;
 mod finalize;
 mod first_rows;
 mod gc;
+mod issue;
 mod known;
 mod limits;
 mod metrics;

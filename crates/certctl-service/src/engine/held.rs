@@ -6,13 +6,18 @@ use std::{collections::HashMap, sync::Arc};
 use certctl_domain::{certificate::Certificate, renewal_policy::RenewalPolicy, time::Timestamp};
 use certctl_repository::{
     intents::Intent,
-    jobs::{NewJob, held},
+    jobs::{NewJob, claim::ClaimedJob, held},
 };
-use certctl_telemetry::ErrorChain;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
-use super::batch::Context;
-use crate::Services;
+use super::{
+    batch::{Context, Outcome},
+    prepare, sign, span_of,
+    store::{Results, store},
+};
+use crate::{Error, Services};
 
 /// Batches of them that may be under way at a time. Where issuers are slow, what comes beyond is left to the processor.
 const LANES: usize = 8;
@@ -43,20 +48,33 @@ pub(crate) struct Held {
 }
 
 impl Services {
-    /// Works off what this process made and holds, once that is committed. Returns at once.
-    pub(crate) fn issue_held(&self, held: Vec<Held>, lane: OwnedSemaphorePermit, now: Timestamp) {
-        let services = self.clone();
-        tokio::spawn(async move {
-            let _lane = lane;
-            let batch: Vec<_> = held
-                .iter()
-                .map(|one| held::claimed(&one.job, now))
-                .collect();
-            crate::metrics::observe_claim(&batch, now);
-            if let Err(error) = services.work_off(batch, Some(context(held))).await {
-                tracing::error!(error = %ErrorChain(&error), "a batch of jobs could not be ended; its lease will run out");
-            }
-        });
+    /// Has signed what this process made and holds, once that is committed. The leases are prolonged until what comes second is
+    /// dropped, which is to be after the first is stored.
+    pub(crate) async fn sign_held(
+        &self,
+        held: Vec<Held>,
+        now: Timestamp,
+    ) -> (Results, AbortOnDropHandle<()>) {
+        let batch = held.iter().map(|one| held::claimed(&one.job, now));
+        let batch: Vec<ClaimedJob> = batch.collect();
+        crate::metrics::observe_claim(&batch, now);
+        let (kept, span) = (self.keep(&batch), span_of(&batch));
+        let context = context(held);
+        let mut outcome = Outcome::default();
+        let prepared = prepare::recorded(&context, batch, &mut outcome);
+        sign::sign(self, prepared, &mut outcome)
+            .instrument(span)
+            .await;
+        (Results::of(Arc::new(context), outcome, self.now()), kept)
+    }
+
+    /// Stores in a transaction of its own what was signed.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]; the leases then run out, and the same is signed again.
+    pub(crate) async fn store_held(&self, results: Results) -> Result<(), Error> {
+        store(self, results).await?;
+        Ok(())
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod held;
 mod prepare;
 pub(crate) mod request;
 mod sign;
+pub(crate) mod store;
 pub(crate) mod wake;
 
 use std::{sync::PoisonError, time::Duration};
@@ -28,7 +29,7 @@ use certctl_repository::{
 };
 use certctl_telemetry::ErrorChain;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::Instrument as _;
 
 pub(crate) use self::ended::end_intents;
@@ -72,6 +73,15 @@ pub(crate) const WAKE_CHANNEL: &str = "certctl_jobs";
 /// Where a server-made key is sealed for; the serial is known before the version is.
 pub(crate) fn key_place(serial: &SerialNumber) -> String {
     SealedColumn::VersionKeys.place(serial.as_str())
+}
+
+/// The span of a batch.
+fn span_of(batch: &[ClaimedJob]) -> tracing::Span {
+    tracing::info_span!(
+        "jobs",
+        jobs = batch.len(),
+        job.first = batch.first().map(|one| one.job.id.as_str())
+    )
 }
 
 /// How often a lease is prolonged: twice before it runs out, and not all the time.
@@ -134,9 +144,7 @@ impl Services {
                     total.claimed += batch.len();
                     let services = self.clone();
                     // A task of its own: a pass that is dropped at its deadline does not cut a batch in half.
-                    running.push(tokio::spawn(
-                        async move { services.work_off(batch, None).await },
-                    ));
+                    running.push(tokio::spawn(async move { services.work_off(batch).await }));
                 }
             }
             match running.next().await {
@@ -183,33 +191,23 @@ impl Services {
         Ok(claimed)
     }
 
-    /// Works a batch off while its leases are prolonged, so that a slow CA does not lose it. Where nothing is known of it, it is read.
-    async fn work_off(
-        &self,
-        batch: Vec<ClaimedJob>,
-        known: Option<batch::Context>,
-    ) -> Result<Pass, Error> {
-        let done = CancellationToken::new();
-        let held: Vec<JobId> = batch.iter().map(|one| one.job.id.clone()).collect();
-        let keeper = tokio::spawn(self.clone().keep_leases(held, done.clone()));
-        let _guard = done.drop_guard();
-        let span = tracing::info_span!(
-            "jobs",
-            jobs = batch.len(),
-            job.first = batch.first().map(|one| one.job.id.as_str())
-        );
-        let outcome = batch::run(self, batch, known).instrument(span).await;
-        keeper.abort();
-        outcome
+    /// Works a batch off while its leases are prolonged.
+    async fn work_off(&self, batch: Vec<ClaimedJob>) -> Result<Pass, Error> {
+        let _kept = self.keep(&batch);
+        let span = span_of(&batch);
+        batch::run(self, batch).instrument(span).await
     }
 
-    async fn keep_leases(self, held: Vec<JobId>, done: CancellationToken) {
+    /// Prolongs leases until what it returns is dropped, so that a slow CA does not lose a batch.
+    fn keep(&self, batch: &[ClaimedJob]) -> AbortOnDropHandle<()> {
+        let held: Vec<JobId> = batch.iter().map(|one| one.job.id.clone()).collect();
+        AbortOnDropHandle::new(tokio::spawn(self.clone().keep_leases(held)))
+    }
+
+    async fn keep_leases(self, held: Vec<JobId>) {
         let every = keep_every(self.config.lease);
-        while done
-            .run_until_cancelled(tokio::time::sleep(every))
-            .await
-            .is_some()
-        {
+        loop {
+            tokio::time::sleep(every).await;
             let now = self.now();
             let kept: Result<usize, Error> = transaction!(self.db, "extend leases", conn => {
                 Ok::<_, Error>(claim::extend_leases(conn, &self.config.instance, &held, self.config.lease, now).await?)
