@@ -14,7 +14,7 @@ use crate::{Backend, Conn, Db, Error, connect, migrations, postgres_tls, seed};
 /// # Errors
 /// What the database says.
 pub async fn execute(db: &Db, sql: &str) -> Result<(), Error> {
-    let (mut conn, _) = db.writer().await?;
+    let mut conn = db.writer().await?;
     on_conn!(&mut conn, c => c.batch_execute(sql).await)?;
     Ok(())
 }
@@ -35,7 +35,7 @@ impl Drop for Held {
 /// # Errors
 /// What the database says.
 pub async fn hold(db: &Db, sql: &str) -> Result<Held, Error> {
-    let (mut conn, _) = db.writer().await?;
+    let mut conn = db.writer().await?;
     on_conn!(&mut conn, c => c.batch_execute(sql).await)?;
     Ok(Held(Some(conn)))
 }

@@ -7,15 +7,18 @@ use certctl_acme::{
     urls::Urls,
 };
 use certctl_domain::{
-    acme::{Problem, ProblemType},
+    acme::{AcmeAccountId, Problem, ProblemType},
     id::{CertificateId, IssuerId, ProfileId},
 };
 use certctl_pki::cert::ParsedCertificate;
 use certctl_repository::acme::issuing::{self, IssuedVersion};
 
 use super::{
-    Acme, Download, Refusal, RenewalInfoAnswer, SignedRequest, metrics,
-    signed::{Opened, absent, foreign},
+    Acme, Download, Refusal, RenewalInfoAnswer, SignedRequest,
+    accounts::unexpected,
+    desk::{Done, Work},
+    metrics,
+    signed::{Opened, Signer, absent, foreign},
 };
 
 /// What a certificate begins with (RFC 7468 §5).
@@ -46,9 +49,8 @@ impl Acme {
     ) -> Result<Download, Refusal> {
         let signer = self.signer(opened, request).await?;
         post_as_get(opened.jws.payload())?;
-        self.touch(opened, &signer).await?;
         let id = CertificateId::parse(id).map_err(|_| absent("certificate"))?;
-        let found = issuing::download(&mut self.services.read().await?, &id).await?;
+        let found = self.stored_chain(opened, &signer, &id).await?;
         let (account, issuer, chain) = found.ok_or_else(|| absent("certificate"))?;
         if account != *signer.id() {
             return Err(foreign());
@@ -58,6 +60,23 @@ impl Acme {
             chain_pem: self.with_issuer(chain, &issuer).await,
             alternates: 0,
         })
+    }
+
+    /// Read in the transaction that sees to the nonce, where there is one.
+    async fn stored_chain(
+        &self,
+        opened: &Opened,
+        signer: &Signer,
+        id: &CertificateId,
+    ) -> Result<Option<(AcmeAccountId, IssuerId, String)>, Refusal> {
+        if opened.nonce.is_none() {
+            return Ok(issuing::download(&mut self.services.read().await?, id).await?);
+        }
+        let work = Work::Download(id.clone());
+        match self.submit(opened, Some(signer), work).await? {
+            Done::Downloaded(found) => Ok(found),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// A chain of the leaf alone, which is what a root that signs leaves itself makes, with that root after it. RFC 8555 §9.1 lets

@@ -1,23 +1,24 @@
 //! The desk: what signed requests write, they write together.
 //!
-//! Each request hands in a ticket. Whoever finds the desk empty starts it; it takes all tickets that wait and carries them out in one
-//! transaction: the nonces by one statement, the accounts by another, then one statement for each kind of row. So a request alone
+//! Each request hands in a ticket. Whoever finds nobody at the desk sets somebody to it, who takes all tickets that wait and carries
+//! them out in one transaction: the nonces by one statement, the accounts by another, then one statement for each kind of row. So a request alone
 //! costs one commit, and fifty at a time share it. A refusal is the refusal of one ticket; its neighbours are not touched. When a
 //! batch fails as a whole, its tickets are carried out one by one.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use certctl_domain::{
     acme::{Account, AcmeAccountId, AcmeAuthorizationId, AcmeOrderId, Order, Problem, ProblemType},
     audit::AuditEvent,
+    id::{CertificateId, IssuerId},
     time::Timestamp,
 };
 use certctl_repository::{
-    Conn,
-    acme::{accounts, nonces, orders},
+    Backend, Conn,
+    acme::{accounts, issuing, nonces, orders},
     audit_events, transaction,
 };
 use certctl_telemetry::ErrorChain;
@@ -43,6 +44,10 @@ use crate::{
 
 /// Tickets in one transaction at the most.
 const BATCH: usize = 200;
+/// Who may be at the desk at a time on PostgreSQL, where a transaction waits for answers most of its time. SQLite has one writer.
+const CLERKS: usize = 3;
+/// Tickets that wait when another clerk comes.
+const QUEUE: usize = 4;
 
 /// What is to be done.
 pub(super) enum Work {
@@ -58,6 +63,8 @@ pub(super) enum Work {
     Challenge(Box<ChallengeWork>),
     /// What was signed is to be stored.
     Store(Arc<Results>),
+    /// A certificate is to be read.
+    Download(CertificateId),
 }
 
 /// What came of it.
@@ -73,6 +80,8 @@ pub(super) enum Done {
     Taken(Option<i64>),
     /// What was stored.
     Stored(Box<Stored>),
+    /// Whose the certificate is, who signed it, and its chain.
+    Downloaded(Option<(AcmeAccountId, IssuerId, String)>),
 }
 
 /// A request as it waits at the desk.
@@ -86,41 +95,67 @@ pub(super) struct Ticket {
 
 type Answer = Result<Done, Refusal>;
 
-#[derive(Default)]
-pub(super) struct Desk(Mutex<Waiting>);
+pub(super) struct Desk {
+    waiting: Mutex<Waiting>,
+    clerks: usize,
+}
 
 #[derive(Default)]
 struct Waiting {
     tickets: VecDeque<(Ticket, oneshot::Sender<Answer>)>,
-    is_open: bool,
+    clerks: usize,
 }
 
 impl Desk {
-    fn put(&self, ticket: Ticket, answer: oneshot::Sender<Answer>) -> bool {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.tickets.push_back((ticket, answer));
-        !std::mem::replace(&mut waiting.is_open, true)
+    pub(super) fn new(backend: Backend) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            clerks: match backend {
+                Backend::Postgres => CLERKS,
+                Backend::Sqlite => 1,
+            },
+        }
     }
 
-    /// The next tickets; none when the desk closes.
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands in a ticket; true when somebody has to be set to the desk.
+    fn put(&self, ticket: Ticket, answer: oneshot::Sender<Answer>) -> bool {
+        let mut waiting = self.lock();
+        waiting.tickets.push_back((ticket, answer));
+        let is_wanted =
+            waiting.clerks == 0 || (waiting.clerks < self.clerks && waiting.tickets.len() > QUEUE);
+        if is_wanted {
+            waiting.clerks += 1;
+        }
+        is_wanted
+    }
+
+    /// The next tickets; none when the clerk is to go.
     fn take(&self) -> Vec<(Ticket, oneshot::Sender<Answer>)> {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.lock();
         let count = waiting.tickets.len().min(BATCH);
-        waiting.is_open = count > 0;
+        if count == 0 {
+            waiting.clerks -= 1;
+        }
         waiting.tickets.drain(..count).collect()
     }
 }
 
-/// Closes the desk when a batch panicked, so that the next ticket opens it again.
-struct Open<'a>(&'a Desk);
+/// Takes a clerk off whose batch panicked, so that the next ticket sets another to the desk.
+struct Clerk<'a>(&'a Desk);
 
-impl Drop for Open<'_> {
+impl Drop for Clerk<'_> {
     fn drop(&mut self) {
-        let mut waiting = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         if std::thread::panicking() {
-            // Their callers are told by the end of their channels.
-            waiting.tickets.clear();
-            waiting.is_open = false;
+            let mut waiting = self.0.lock();
+            waiting.clerks -= 1;
+            if waiting.clerks == 0 {
+                // Their callers are told by the end of their channels.
+                waiting.tickets.clear();
+            }
         }
     }
 }
@@ -181,9 +216,9 @@ impl Acme {
     }
 
     async fn run_desk(self) {
-        let open = Open(&self.state.desk);
+        let clerk = Clerk(&self.state.desk);
         loop {
-            let batch = open.0.take();
+            let batch = clerk.0.take();
             if batch.is_empty() {
                 return;
             }
@@ -269,6 +304,7 @@ impl Acme {
                 Work::Account(work) => work.carry_out(self, conn, account, batch).await?,
                 Work::Challenge(work) => work.carry_out(conn, batch).await?,
                 Work::Store(results) => Ok(Done::Stored(Box::new(results.write(conn).await?))),
+                Work::Download(id) => Ok(Done::Downloaded(issuing::download(conn, id).await?)),
                 Work::Touch | Work::Order(_) | Work::Finalize(_) => Ok(Done::Touched),
             };
             batch.answers[place] = Some(answer);
@@ -434,7 +470,11 @@ impl Work {
         match self {
             Self::Finalize(finalization) => Some(&finalization.order_id),
             Self::Challenge(work) => work.order(),
-            Self::Touch | Self::Order(_) | Self::Account(_) | Self::Store(_) => None,
+            Self::Touch
+            | Self::Order(_)
+            | Self::Account(_)
+            | Self::Store(_)
+            | Self::Download(_) => None,
         }
     }
 }

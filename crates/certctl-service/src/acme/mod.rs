@@ -77,7 +77,7 @@ impl State {
             nonces: nonces::Nonces::new(&config, db.backend() == Backend::Sqlite),
             known: known::KnownAccounts::default(),
             view: view::Views::default(),
-            desk: desk::Desk::default(),
+            desk: desk::Desk::new(db.backend()),
             waiting: waiting::Waiting::default(),
             lanes: crate::engine::held::Lanes::default(),
             pools: dispatch::Pools::new(&config),
