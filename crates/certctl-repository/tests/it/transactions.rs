@@ -402,10 +402,10 @@ mod a_text_is_prepared_once {
     fn postgres() {
         certctl_testkit::database::run(TestDb::postgres, |db| async move {
             let done: Result<(), Error> = transaction!(db, "prepared", conn => {
-                some_of_everything(conn, "a", db.now()).await?;
+                some_of_everything(conn, "a", Timestamp::from_seconds(1_700_000_000)).await?;
                 let once = prepared(conn).await?;
                 assert!(once >= 4, "a claim, inserts of four rows and of one, and a list: {once}");
-                some_of_everything(conn, "b", db.now()).await?;
+                some_of_everything(conn, "b", Timestamp::from_seconds(1_700_000_000)).await?;
                 assert_eq!(prepared(conn).await?, once);
                 Ok(())
             });

@@ -76,6 +76,9 @@ pub struct AcmeConfig {
     pub issuer: Option<IssuerId>,
     /// How long orders are kept that have ended.
     pub retention: Duration,
+    /// Batches of orders that a process issues at a time as soon as they are committed. What comes beyond them is left to the
+    /// processor of jobs, as everything is with 0.
+    pub lanes: usize,
 }
 
 impl Default for AcmeConfig {
@@ -114,6 +117,7 @@ impl Default for AcmeConfig {
             renewal_policy: None,
             issuer: None,
             retention: 90 * 24 * hour,
+            lanes: 64,
         }
     }
 }

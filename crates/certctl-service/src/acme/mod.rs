@@ -79,7 +79,7 @@ impl State {
             view: view::Views::default(),
             desk: desk::Desk::new(db.backend()),
             waiting: waiting::Waiting::default(),
-            lanes: crate::engine::held::Lanes::default(),
+            lanes: crate::engine::held::Lanes::new(config.lanes),
             pools: dispatch::Pools::new(&config),
             limits: limits::AcmeLimits::new(&config, limits),
             config,

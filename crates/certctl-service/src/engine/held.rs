@@ -19,19 +19,14 @@ use super::{
 };
 use crate::{Error, Services};
 
-/// Batches of them that may be under way at a time. Where issuers are slow, what comes beyond is left to the processor.
-const LANES: usize = 8;
-
-/// Who may have a batch under way.
+/// Who may have a batch of them under way. Where issuers are slow, what comes beyond is left to the processor.
 pub(crate) struct Lanes(Arc<Semaphore>);
 
-impl Default for Lanes {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(LANES)))
-    }
-}
-
 impl Lanes {
+    pub(crate) fn new(count: usize) -> Self {
+        Self(Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS))))
+    }
+
     /// A place for a batch, if there is one.
     pub(crate) fn try_take(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.0).try_acquire_owned().ok()

@@ -131,6 +131,8 @@ pub(super) fn acme_config() -> AcmeConfig {
         renewal_policy: Some(ids.policy),
         issuer: Some(ids.issuer),
         finalize_wait: Duration::ZERO,
+        // Step by step; `lanes` has it otherwise.
+        lanes: 0,
         challenge_tries: vec![Duration::ZERO; 3],
         orders_per_hour: 0,
         concurrent_orders: 0,

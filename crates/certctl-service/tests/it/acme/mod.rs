@@ -7,6 +7,7 @@ mod dispatch;
 mod edges;
 mod ends;
 mod kit;
+mod lanes;
 mod limits;
 mod metrics;
 mod nonces;
