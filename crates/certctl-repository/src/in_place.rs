@@ -2,7 +2,7 @@
 //!
 //! They block, so they must not run on a thread that serves requests. A read goes to a thread for such work and back. A transaction
 //! would do so for every statement, some twenty times, while all other writers wait for it; so it stays on its thread from its
-//! first statement to its commit, and the runtime moves what else that thread served to another.
+//! first statement to its commit, once it has begun, and the runtime moves what else that thread served to another.
 
 use std::{
     cell::Cell,

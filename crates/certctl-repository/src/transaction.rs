@@ -18,16 +18,11 @@ macro_rules! transaction {
     ($db:expr, $name:literal, $conn:ident => $body:block) => {{
         let mut attempts = $crate::Attempts::new($name);
         loop {
-            let mut owned = match $db.take(&mut attempts).await {
+            let mut owned = match $db.begin(&mut attempts).await {
                 Ok(transaction) => transaction,
                 Err(error) => break Err(error.into()),
             };
             let done = $crate::in_place(owned.is_sqlite(), async {
-                match owned.start(&mut attempts).await {
-                    Ok(()) => {}
-                    Err(None) => return None,
-                    Err(Some(error)) => return Some(Err(error.into())),
-                }
                 let outcome = {
                     let $conn: &mut $crate::Conn = &mut owned;
                     async { $body }.await
@@ -67,8 +62,6 @@ impl RetryHint for Error {
 pub struct Attempts {
     name: &'static str,
     made: u32,
-    /// Connections that turned out dead.
-    stale: u32,
     started: Instant,
 }
 
@@ -85,7 +78,6 @@ impl Attempts {
         Self {
             name,
             made: 0,
-            stale: 0,
             started: Instant::now(),
         }
     }
@@ -117,34 +109,46 @@ impl Attempts {
 }
 
 impl Db {
-    /// A connection for a transaction that is to be started.
-    #[doc(hidden)]
-    pub async fn take(&self, attempts: &mut Attempts) -> Result<Transaction, Error> {
-        attempts.begin();
-        match self.writer().await {
-            Ok(conn) => Ok(Transaction {
-                conn: Some(conn),
-                db: self.clone(),
-            }),
-            Err(error) => {
-                attempts.end("failed");
-                Err(error)
-            }
-        }
-    }
-
     /// Begins a transaction; use the macro `transaction!`, which finishes it.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the database is gone or no connection becomes free in time, [`Error::Contention`] when
     /// another program keeps SQLite locked.
     pub async fn begin(&self, attempts: &mut Attempts) -> Result<Transaction, Error> {
+        attempts.begin();
+        let begun = self.begun().await;
+        if begun.is_err() {
+            attempts.end("failed");
+        }
+        begun
+    }
+
+    async fn begun(&self) -> Result<Transaction, Error> {
+        let mut stale = 0;
         loop {
-            let mut transaction = self.take(attempts).await?;
-            match transaction.start(attempts).await {
-                Ok(()) => return Ok(transaction),
-                Err(None) => {}
-                Err(Some(error)) => return Err(error),
+            let mut conn = self.writer().await?;
+            let begun = on_conn!(&mut conn,
+                pg c => c.batch_execute("BEGIN").await,
+                // So that it never fails half way for having read first. Whoever has to wait for another program waits here, and
+                // so not in the way of others.
+                sqlite c => c.batch_execute("BEGIN IMMEDIATE").await,
+            );
+            match begun.map_err(Error::from) {
+                Ok(()) => {
+                    return Ok(Transaction {
+                        conn: Some(conn),
+                        db: self.clone(),
+                    });
+                }
+                Err(error) => {
+                    conn.discard();
+                    // The server may have closed its connections while nobody used them; nothing was done on this one yet.
+                    self.forget_idle();
+                    stale += 1;
+                    if !matches!(error, Error::Unavailable(_)) || stale > MAX_STALE {
+                        return Err(error);
+                    }
+                }
             }
         }
     }
@@ -162,30 +166,6 @@ impl Transaction {
     #[must_use]
     pub fn is_sqlite(&self) -> bool {
         matches!(**self, Conn::Sqlite(_))
-    }
-
-    /// Begins. No error is one of a connection that turned out dead; another is to be taken then.
-    #[doc(hidden)]
-    pub async fn start(&mut self, attempts: &mut Attempts) -> Result<(), Option<Error>> {
-        let begun = on_conn!(&mut **self,
-            pg c => c.batch_execute("BEGIN").await,
-            // So that it never fails half way for having read first.
-            sqlite c => c.batch_execute("BEGIN IMMEDIATE").await,
-        );
-        let Err(error) = begun.map_err(Error::from) else {
-            return Ok(());
-        };
-        if let Some(conn) = self.conn.take() {
-            conn.discard();
-        }
-        // The server may have closed its connections while nobody used them; nothing was done on this one yet.
-        self.db.forget_idle();
-        attempts.stale += 1;
-        if matches!(error, Error::Unavailable(_)) && attempts.stale <= MAX_STALE {
-            return Err(None);
-        }
-        attempts.end("failed");
-        Err(Some(error))
     }
 
     /// Commits on success and rolls back on failure; nothing when the body should run again.

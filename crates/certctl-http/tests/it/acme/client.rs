@@ -31,6 +31,8 @@ pub(super) fn config() -> AcmeConfig {
         issuer: Some(IssuerId::parse("iss-local").unwrap()),
         // Jobs are run by the test, when it says so.
         finalize_wait: Duration::ZERO,
+        // Step by step.
+        lanes: 0,
         ..AcmeConfig::default()
     }
 }
