@@ -278,7 +278,8 @@ impl Acme {
         });
         let (answers, has_jobs, held, accounts) = done?;
         if let Some(lane) = lane.filter(|_| !held.is_empty()) {
-            self.issue(held, lane, now);
+            // Their clients wait, but not this batch of the desk.
+            tokio::spawn(self.clone().issue(held, lane, now));
         }
         if has_jobs {
             self.services.wake.ring();
