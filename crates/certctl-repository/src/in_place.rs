@@ -8,7 +8,7 @@ use std::{
     cell::Cell,
     error::Error as StdError,
     future::{poll_fn, ready},
-    pin::{Pin, pin},
+    pin::Pin,
     task::Poll,
 };
 
@@ -44,9 +44,8 @@ impl Drop for Marked {
 /// but a statement, its thread is free again. A runtime of one thread has no other to serve requests meanwhile, so there the
 /// statements hop.
 #[doc(hidden)]
-pub async fn in_place<F: Future>(is_sqlite: bool, work: F) -> F::Output {
+pub async fn in_place<F: Future>(is_sqlite: bool, mut work: Pin<&mut F>) -> F::Output {
     let hops = !is_sqlite || Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
-    let mut work = pin!(work);
     poll_fn(|cx| {
         if hops || MAY_BLOCK.get() {
             return work.as_mut().poll(cx);

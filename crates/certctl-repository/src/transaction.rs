@@ -22,13 +22,16 @@ macro_rules! transaction {
                 Ok(transaction) => transaction,
                 Err(error) => break Err(error.into()),
             };
-            let done = $crate::in_place(owned.is_sqlite(), async {
+            let is_sqlite = owned.is_sqlite();
+            // Pinned here, because a future that is handed on by value is in memory twice.
+            let work = ::std::pin::pin!(async {
                 let outcome = {
                     let $conn: &mut $crate::Conn = &mut owned;
                     async { $body }.await
                 };
                 owned.finish(&attempts, outcome).await
             });
+            let done = $crate::in_place(is_sqlite, work);
             if let Some(done) = done.await {
                 break done;
             }

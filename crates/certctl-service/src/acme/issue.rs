@@ -33,7 +33,7 @@ impl Acme {
         let results = Arc::new(results);
         let work = Work::Store(Arc::clone(&results));
         if let Ok(Done::Stored(stored)) = self.submit_own(work).await {
-            results.settle(&self.services, *stored);
+            results.settle(&self.services, &stored);
             return;
         }
         // The desk said why. By itself it may go better: what is a duplicate fails alone, and what was written after all is found

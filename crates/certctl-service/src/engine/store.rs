@@ -93,7 +93,7 @@ impl Results {
         let stored = transaction!(services.db, "complete jobs", conn => {
             self.write(conn).await
         });
-        Ok(self.settle(services, stored?))
+        Ok(self.settle(services, &stored?))
     }
 
     async fn store_singly(self, services: &Services) -> Result<Pass, Error> {
@@ -202,7 +202,7 @@ impl Results {
     }
 
     /// Tells and counts what was stored, after the commit.
-    pub(crate) fn settle(&self, services: &Services, stored: Stored) -> Pass {
+    pub(crate) fn settle(&self, services: &Services, stored: &Stored) -> Pass {
         services.orders_ended(&stored.orders);
         for one in &self.outcome.failed {
             tracing::warn!(job.id = %one.claimed.job.id, error = %one.problem, cause = one.cause, retryable = one.retryable, "a job failed");
