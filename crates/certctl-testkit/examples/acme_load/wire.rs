@@ -1,6 +1,6 @@
 //! One connection: TLS 1.3 and HTTP/1.1, kept open.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use http::{HeaderMap, Method, Request, header};
@@ -10,8 +10,11 @@ use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
+
+/// How long an answer may take; only bounds a hang.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where a server is, and whom it is trusted by.
 pub(crate) struct Site {
@@ -100,6 +103,12 @@ impl Wire {
             request = request.header(header::CONTENT_TYPE, "application/jose+json");
         }
         let request = request.body(Full::new(Bytes::from(body.unwrap_or_default())))?;
+        // So that a server that never answers is named, instead of standing still with it.
+        let answered = timeout(PATIENCE, self.answer(request)).await;
+        answered.with_context(|| format!("{} has not answered {path}", self.authority))?
+    }
+
+    async fn answer(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<Reply> {
         self.sender.ready().await?;
         let (parts, body) = self.sender.send_request(request).await?.into_parts();
         Ok(Reply {
