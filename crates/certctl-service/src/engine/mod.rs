@@ -2,7 +2,7 @@
 //!
 //! A batch costs three commits however many jobs are in it: one claims the jobs, one records what is about to be signed, one
 //! stores what was signed together with everything that follows from it. In between no transaction is open and no lock is held.
-//! Orders of ACME clients, who wait, are made claimed and recorded ([`held`]), and so cost the last one only.
+//! Orders of ACME clients, who wait, are made claimed and recorded (`held`), and so cost the last one only.
 //!
 //! A worker that dies loses its lease and the jobs are taken up again by [`Services::recover_jobs`]. What was about to be signed
 //! is found recorded then: the same serial number, the same key and the same validity are asked for again, so that for one job
