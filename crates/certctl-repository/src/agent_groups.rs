@@ -142,6 +142,7 @@ async fn candidates(
         .bind::<Text, _>(&group.match_architecture)
         .bind::<Text, _>(&group.match_version)
         .bind::<BigInt, _>(CHUNK)
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?)
 }

@@ -247,7 +247,8 @@ pub async fn record_heartbeats(conn: &mut Conn, beats: &[Heartbeat]) -> Result<u
             .bind::<Array<Text>, _>(column(|beat| &beat.report.os))
             .bind::<Array<Text>, _>(column(|beat| &beat.report.architecture))
             .bind::<Array<Text>, _>(column(|beat| &beat.report.ip_address))
-            .prepared().execute(c)
+            .prepared()
+            .execute(c)
             .await,
         sqlite c => {
             let rows: Vec<_> = beats
@@ -285,7 +286,8 @@ pub async fn mark_offline(conn: &mut Conn, threshold: Timestamp) -> Result<usize
         .bind::<Text, _>(three)
         .bind::<Text, _>(four)
         .bind::<Text, _>(NOBODY)
-        .prepared().execute(c)
+        .prepared()
+        .execute(c)
         .await)?;
     let never = on_conn!(conn, c => diesel::sql_query(never)
         .bind::<Text, _>(one)
@@ -293,7 +295,8 @@ pub async fn mark_offline(conn: &mut Conn, threshold: Timestamp) -> Result<usize
         .bind::<Text, _>(three)
         .bind::<Text, _>(four)
         .bind::<Text, _>(NOBODY)
-        .prepared().execute(c)
+        .prepared()
+        .execute(c)
         .await)?;
     Ok(old + never)
 }

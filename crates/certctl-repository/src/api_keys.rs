@@ -166,7 +166,8 @@ pub async fn note_uses(conn: &mut Conn, uses: &[KeyUse]) -> Result<usize, Error>
         pg c => diesel::sql_query(POSTGRES)
             .bind::<Array<Text>, _>(uses.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>())
             .bind::<Array<UtcTimestamp>, _>(uses.iter().map(|(_, at)| At(*at)).collect::<Vec<_>>())
-            .prepared().execute(c)
+            .prepared()
+            .execute(c)
             .await,
         sqlite c => {
             let rows: Vec<_> = uses.iter().map(|(id, at)| json!([id.as_str(), at.as_micros()])).collect();

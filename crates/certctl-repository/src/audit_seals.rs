@@ -189,7 +189,8 @@ async fn insert_positions(
             .bind::<BigInt, _>(number)
             .bind::<Array<Text>, _>(ids)
             .bind::<Array<Binary>, _>(leaves)
-            .prepared().execute(c)
+            .prepared()
+            .execute(c)
             .await?;
         },
         sqlite c => {

@@ -286,7 +286,8 @@ pub async fn entries(
         .bind::<UtcTimestamp, _>(At(after.listed_until))
         .bind::<Text, _>(&after.serial)
         .bind::<BigInt, _>(limit)
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     rows.into_iter()
         .map(|row| {

@@ -170,13 +170,15 @@ pub async fn list(
         .bind::<Text, _>(kind)
         .bind::<BigInt, _>(page.limit())
         .bind::<BigInt, _>(page.offset())
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     let sql = dialect(conn, holders!("count(*) AS total", ""));
     let count: CountRow = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<Text, _>(kind)
-        .prepared().get_result(c)
+        .prepared()
+        .get_result(c)
         .await)?;
     let ids: Vec<&str> = rows.iter().map(|row| row.actor_id.as_str()).collect();
     let mut roles = roles_of(conn, &ids, now).await?;

@@ -46,7 +46,8 @@ pub async fn acquire(
         .bind::<Text, _>(holder)
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<UtcTimestamp, _>(At(now + ttl))
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     Ok(rows.into_iter().next().map(|row| row.epoch))
 }
@@ -69,7 +70,8 @@ pub async fn release(
         .bind::<Text, _>(loop_name)
         .bind::<Text, _>(holder)
         .bind::<UtcTimestamp, _>(At(now - Duration::from_micros(1)))
-        .prepared().execute(c)
+        .prepared()
+        .execute(c)
         .await)?;
     Ok(())
 }

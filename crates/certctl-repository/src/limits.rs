@@ -247,7 +247,8 @@ pub async fn sweep_beyond(conn: &mut Conn, site: &str, keys: usize) -> Result<us
         .bind::<Text, _>(site)
         .bind::<BigInt, _>(SWEEP)
         .bind::<BigInt, _>(keys)
-        .prepared().execute(c)
+        .prepared()
+        .execute(c)
         .await)?)
 }
 

@@ -75,6 +75,7 @@ pub async fn counts(conn: &mut Conn, now: Timestamp) -> Result<Counts, Error> {
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<UtcTimestamp, _>(At(now + Duration::from_secs(30 * 86_400)))
         .bind::<UtcTimestamp, _>(At(now - Duration::from_secs(300)))
-        .prepared().get_result(c)
+        .prepared()
+        .get_result(c)
         .await)?)
 }

@@ -81,7 +81,8 @@ pub async fn enqueue_all(
         written += on_conn!(conn, c => diesel::sql_query(sql)
             .bind::<JsonDoc, _>(&batch.rows)
             .bind::<UtcTimestamp, _>(At(now))
-            .prepared().execute(c)
+            .prepared()
+            .execute(c)
             .await)?;
     }
     Ok(written)
@@ -113,7 +114,8 @@ pub async fn enqueue_revocations(
         .bind::<Text, _>(NotificationId::generate(now).as_str())
         .bind::<Text, _>(reason.as_str())
         .bind::<UtcTimestamp, _>(At(now))
-        .prepared().execute(c)
+        .prepared()
+        .execute(c)
         .await)?)
 }
 
@@ -387,7 +389,8 @@ pub async fn enqueue_expiry_alerts(
         .bind::<JsonDoc, _>(&batch.rows)
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<BigInt, _>(limit)
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     rows.into_iter().map(TryInto::try_into).collect()
 }
@@ -489,7 +492,8 @@ pub async fn record_skipped(
         .bind::<JsonDoc, _>(&batch.rows)
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<BigInt, _>(limit)
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     Ok(rows
         .iter()

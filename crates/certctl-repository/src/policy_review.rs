@@ -59,7 +59,8 @@ pub async fn next(conn: &mut Conn, limit: i64) -> Result<Option<Vec<CertificateI
     let rows: Vec<IdRow> = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<Text, _>(after.id)
         .bind::<BigInt, _>(limit)
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     Ok(Some(
         rows.into_iter()

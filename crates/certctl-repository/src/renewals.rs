@@ -132,7 +132,8 @@ pub async fn due(
         .bind::<UtcTimestamp, _>(At(from.renew_at))
         .bind::<Text, _>(&from.id)
         .bind::<BigInt, _>(limit)
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     let full = i64::try_from(rows.len()).is_ok_and(|count| count >= limit);
     let next = rows
@@ -232,7 +233,8 @@ pub async fn restore_status(
         restored += on_conn!(conn, c => diesel::sql_query(sql.as_ref())
             .bind::<UtcTimestamp, _>(At(now))
             .bind::<Text, _>(id.as_str())
-            .prepared().execute(c)
+            .prepared()
+            .execute(c)
             .await)?;
     }
     Ok(restored)

@@ -19,7 +19,8 @@ pub async fn of_policy(conn: &mut Conn, policy: &RenewalPolicy) -> Result<usize,
     Ok(on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<Text, _>(policy.id.as_str())
         .bind::<BigInt, _>(days)
-        .prepared().execute(c)
+        .prepared()
+        .execute(c)
         .await)?)
 }
 

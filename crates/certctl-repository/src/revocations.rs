@@ -128,7 +128,8 @@ async fn raise_version(conn: &mut Conn, issuer: &str, now: Timestamp) -> Result<
     on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<Text, _>(issuer)
         .bind::<UtcTimestamp, _>(At(now))
-        .prepared().execute(c)
+        .prepared()
+        .execute(c)
         .await)?;
     Ok(())
 }

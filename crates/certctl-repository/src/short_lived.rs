@@ -31,7 +31,8 @@ pub async fn expire(conn: &mut Conn, now: Timestamp) -> Result<Vec<CertificateId
     );
     let rows: Vec<Expired> = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<UtcTimestamp, _>(At(now))
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     Ok(rows
         .into_iter()

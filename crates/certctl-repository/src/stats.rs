@@ -123,6 +123,7 @@ where
     Ok(on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<UtcTimestamp, _>(At(from))
         .bind::<UtcTimestamp, _>(At(until))
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?)
 }

@@ -59,7 +59,8 @@ pub async fn of(conn: &mut Conn, counted: Counted) -> Result<i64, Error> {
     let row: Total = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<Text, _>(all)
         .bind::<Text, _>(without)
-        .prepared().get_result(c)
+        .prepared()
+        .get_result(c)
         .await)?;
     Ok(row.total)
 }

@@ -13,6 +13,9 @@ mod real_nginx;
 mod real_postgres;
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -35,4 +38,24 @@ fn runs(pid: u32) -> bool {
         .rsplit(')')
         .next()
         .is_some_and(|rest| rest.trim_start().starts_with('Z'))
+}
+
+/// What a web server answers, head and body.
+fn get(port: u16) -> String {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Runs a command as the agent does, without a shell; true when it ends well.
+fn run(command: &str) -> bool {
+    let mut words = command.split_whitespace();
+    let program = words.next().unwrap();
+    Command::new(program)
+        .args(words)
+        .status()
+        .unwrap()
+        .success()
 }

@@ -1,14 +1,12 @@
-use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
-use std::process::Command;
 
 use certctl_procs::Error;
 use certctl_procs::apache::{self, Apache};
 use certctl_procs::install::{Program, ensure};
 use certctl_procs::ports::free_port;
 
-use crate::{eventually, runs};
+use crate::{eventually, get, run, runs};
 
 /// Without a module that serves files, whatever is asked for is answered with an error, which names the server.
 fn serving(prefix: &Path, port: u16, tokens: &str) -> String {
@@ -16,24 +14,6 @@ fn serving(prefix: &Path, port: u16, tokens: &str) -> String {
         prefix,
         &format!("Listen 127.0.0.1:{port}\nServerTokens {tokens}"),
     )
-}
-
-fn get(port: u16) -> String {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
-
-fn run(command: &str) -> bool {
-    let mut words = command.split_whitespace();
-    let program = words.next().unwrap();
-    Command::new(program)
-        .args(words)
-        .status()
-        .unwrap()
-        .success()
 }
 
 #[test]

@@ -1,36 +1,16 @@
-use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
-use std::process::Command;
 
 use certctl_procs::Error;
 use certctl_procs::haproxy::{self, HaProxy};
 use certctl_procs::install::{Program, ensure};
 use certctl_procs::ports::free_port;
 
-use crate::{eventually, runs};
+use crate::{eventually, get, run, runs};
 
 fn serving(port: u16, body: &str) -> String {
     haproxy::conf(&format!(
         "frontend web\n    bind 127.0.0.1:{port}\n    http-request return status 200 content-type text/plain string {body}"
     ))
-}
-
-fn get(port: u16) -> String {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
-
-fn run(command: &str) -> bool {
-    let mut words = command.split_whitespace();
-    let program = words.next().unwrap();
-    Command::new(program)
-        .args(words)
-        .status()
-        .unwrap()
-        .success()
 }
 
 #[test]

@@ -1,4 +1,3 @@
-use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::process::Command;
 
@@ -7,20 +6,12 @@ use certctl_procs::install::{Program, ensure};
 use certctl_procs::nginx::{self, Nginx};
 use certctl_procs::ports::free_port;
 
-use crate::{eventually, runs};
+use crate::{eventually, get, runs};
 
 fn serving(port: u16, body: &str) -> String {
     nginx::conf(&format!(
         "    server {{ listen 127.0.0.1:{port}; location / {{ return 200 '{body}'; }} }}"
     ))
-}
-
-fn get(port: u16) -> String {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
 }
 
 fn sh(command: &str) -> bool {

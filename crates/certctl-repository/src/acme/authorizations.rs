@@ -161,7 +161,8 @@ pub async fn proved(
         .filter(a::expires_at.gt(At(now)))
         .select(AuthorizationRow::as_select())
         .order((a::expires_at.desc(), a::id))
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     rows.into_iter().map(TryInto::try_into).collect()
 }

@@ -198,7 +198,8 @@ pub async fn begin(
     let rows: Vec<Taken> = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<Text, _>(id.as_str())
         .bind::<UtcTimestamp, _>(At(now + lease))
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     Ok(rows.into_iter().next().map(|row| row.lease_token))
 }
@@ -229,7 +230,8 @@ pub async fn take_over(
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<UtcTimestamp, _>(At(now + lease))
         .bind::<BigInt, _>(limit)
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     Ok(rows
         .into_iter()

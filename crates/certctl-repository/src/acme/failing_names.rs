@@ -67,7 +67,8 @@ pub async fn count(
         .bind::<Text, _>(identifier.to_string())
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<Integer, _>(limit)
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     let counted = rows.into_iter().next();
     Ok(counted.map_or(0, |row| row.failures.unsigned_abs()))
@@ -183,7 +184,8 @@ pub async fn sweep(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<usi
     Ok(on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<UtcTimestamp, _>(At(before))
         .bind::<BigInt, _>(limit)
-        .prepared().execute(c)
+        .prepared()
+        .execute(c)
         .await)?)
 }
 

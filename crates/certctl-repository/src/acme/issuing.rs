@@ -114,7 +114,8 @@ async fn end(
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<Text, _>(status)
         .bind::<Nullable<JsonDoc>, _>(&error)
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     Ok(rows.into_iter().map(Into::into).collect())
 }
@@ -152,7 +153,8 @@ pub async fn reconcile(
         .bind::<JsonDoc, _>(&error)
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<BigInt, _>(limit)
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     Ok(rows.into_iter().map(Into::into).collect())
 }
@@ -262,7 +264,8 @@ pub async fn by_serial(
     let rows: Vec<VersionRow> = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<Text, _>(issuer.as_str())
         .bind::<Text, _>(serial.as_str())
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     rows.into_iter().next().map(TryInto::try_into).transpose()
 }
@@ -282,7 +285,8 @@ pub async fn by_fingerprint(
     };
     let rows: Vec<VersionRow> = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<Text, _>(fingerprint)
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     rows.into_iter().next().map(TryInto::try_into).transpose()
 }

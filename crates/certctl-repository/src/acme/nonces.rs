@@ -80,6 +80,7 @@ pub async fn sweep(conn: &mut Conn, limit: i64, now: Timestamp) -> Result<usize,
     Ok(on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<BigInt, _>(limit)
-        .prepared().execute(c)
+        .prepared()
+        .execute(c)
         .await)?)
 }

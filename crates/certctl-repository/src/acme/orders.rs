@@ -205,7 +205,8 @@ pub async fn count_open(
         .filter(o::expires_at.gt(At(now)))
         .group_by(o::account_id)
         .select((o::account_id, diesel::dsl::count_star()))
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     Ok(rows
         .into_iter()
@@ -227,7 +228,8 @@ pub async fn replaced(conn: &mut Conn, identifiers: &[&str]) -> Result<Vec<Strin
         .filter(one_of(o::replaces, identifiers))
         .filter(diesel::dsl::sql::<diesel::sql_types::Bool>("status <> 'invalid'"))
         .select(o::replaces)
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     Ok(rows.into_iter().flatten().collect())
 }
@@ -318,7 +320,8 @@ pub async fn begin(conn: &mut Conn, orders: &[Finalized], now: Timestamp) -> Res
     let changed = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<JsonDoc, _>(&batch.rows)
         .bind::<UtcTimestamp, _>(At(now))
-        .prepared().execute(c)
+        .prepared()
+        .execute(c)
         .await)?;
     if changed == orders.len() {
         Ok(())
@@ -342,7 +345,8 @@ pub async fn make_ready(conn: &mut Conn, id: &AcmeOrderId, now: Timestamp) -> Re
     let changed = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<Text, _>(id.as_str())
         .bind::<UtcTimestamp, _>(At(now))
-        .prepared().execute(c)
+        .prepared()
+        .execute(c)
         .await)?;
     Ok(changed == 1)
 }

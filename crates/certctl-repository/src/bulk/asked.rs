@@ -98,7 +98,8 @@ pub async fn set_tiers(
     Ok(on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<JsonDoc, _>(&bands.rows)
         .bind::<Text, _>(batch)
-        .prepared().execute(c)
+        .prepared()
+        .execute(c)
         .await)?)
 }
 
@@ -140,7 +141,8 @@ pub async fn record(
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<Text, _>(EventCategory::CertLifecycle.as_str())
         .bind::<Text, _>(batch)
-        .prepared().execute(c)
+        .prepared()
+        .execute(c)
         .await)?)
 }
 
@@ -170,7 +172,8 @@ pub async fn bypass(
         .bind::<Text, _>(BYPASS)
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<Text, _>(batch)
-        .prepared().execute(c)
+        .prepared()
+        .execute(c)
         .await)?;
     let sql = dialect(
         conn,

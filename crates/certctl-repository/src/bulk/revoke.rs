@@ -290,7 +290,8 @@ async fn sqlite(
     .bind::<BigInt, _>(revoked)
     .bind::<BigInt, _>(revoking.listed)
     .bind::<Text, _>(batch.clone())
-    .prepared().get_result(conn)
+    .prepared()
+    .get_result(conn)
     .await?;
     diesel::sql_query("DELETE FROM bulk_picked")
         .prepared()
@@ -345,7 +346,8 @@ pub async fn untold(
         .bind::<Text, _>(&from)
         .bind::<Text, _>(format!("{batch}."))
         .bind::<BigInt, _>(limit)
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     rows.into_iter()
         .map(|row| {

@@ -57,7 +57,8 @@ pub async fn claim_deployments(
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<BigInt, _>(limit)
         .bind::<UtcTimestamp, _>(At(now + AGENT_LEASE))
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     let mut jobs: Vec<Job> = Vec::with_capacity(rows.len());
     for row in rows {
@@ -136,7 +137,8 @@ pub async fn has_deployments(
     let row: Found = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<Text, _>(agent.as_str())
         .bind::<UtcTimestamp, _>(At(now))
-        .prepared().get_result(c)
+        .prepared()
+        .get_result(c)
         .await)?;
     Ok(row.found > 0)
 }
@@ -243,7 +245,8 @@ pub async fn mark_unoffered(
     let rows: Vec<Marked> = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<TextList, _>(&ids)
         .bind::<Text, _>(NO_AGENT)
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     Ok(rows
         .into_iter()

@@ -89,7 +89,8 @@ pub async fn claim(
         .bind::<Text, _>(owner)
         .bind::<UtcTimestamp, _>(At(now + lease))
         .bind::<BigInt, _>(limit)
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     let mut claimed = Vec::with_capacity(rows.len());
     for row in rows {
@@ -176,7 +177,8 @@ pub async fn release(conn: &mut Conn, owner: &str, now: Timestamp) -> Result<Vec
     let rows: Vec<SweptRow> = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<Text, _>(owner)
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     Ok(rows.into_iter().map(Into::into).collect())
 }
@@ -355,7 +357,8 @@ pub async fn expire_awaiting_csr(
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<UtcTimestamp, _>(At(retry_at))
         .bind::<UtcTimestamp, _>(At(since))
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     counted(conn, rows).await
 }
@@ -382,7 +385,8 @@ pub async fn expire_awaiting_approval(
     let rows: Vec<SweptRow> = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<UtcTimestamp, _>(At(since))
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     counted(conn, rows).await
 }
@@ -415,7 +419,8 @@ pub async fn expire_unapproved(
     let rows: Vec<SweptRow> = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<TextList, _>(&ids)
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     counted(conn, rows).await
 }
@@ -444,7 +449,8 @@ pub async fn reap_of_silent_agents(
         .bind::<UtcTimestamp, _>(At(now))
         .bind::<UtcTimestamp, _>(At(retry_at))
         .bind::<UtcTimestamp, _>(At(since))
-        .prepared().load(c)
+        .prepared()
+        .load(c)
         .await)?;
     counted(conn, rows).await
 }

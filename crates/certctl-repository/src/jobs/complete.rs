@@ -213,7 +213,8 @@ async fn update_certificates(
     let updated = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<JsonDoc, _>(&batch.rows)
         .bind::<UtcTimestamp, _>(At(now))
-        .prepared().execute(c)
+        .prepared()
+        .execute(c)
         .await)?;
     if updated == held.len() {
         return Ok(());
