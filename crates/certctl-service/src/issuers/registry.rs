@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -28,7 +28,43 @@ const CA_FILE: &str = "ca_cert_path";
 /// Connects to issuers and keeps the connections.
 pub(crate) struct IssuerRegistry {
     factory: Arc<dyn IssuerFactory>,
-    connected: Mutex<HashMap<IssuerId, Entry>>,
+    connected: Mutex<Kept<Entry>>,
+}
+
+/// What was read of issuers.
+///
+/// A row may change between the read and the [`put`](Self::put): what was read before somebody said [`forget`](Self::forget) is
+/// then not kept, or it would outlive the change it was forgotten for.
+struct Kept<T> {
+    of: HashMap<IssuerId, T>,
+    /// How often something was forgotten.
+    epoch: u64,
+}
+
+impl<T: Clone> Kept<T> {
+    fn new() -> Self {
+        Self {
+            of: HashMap::new(),
+            epoch: 0,
+        }
+    }
+
+    /// What is kept of an issuer, and what [`put`](Self::put) wants to know of whoever reads it now.
+    fn get(&self, id: &IssuerId) -> (Option<T>, u64) {
+        (self.of.get(id).cloned(), self.epoch)
+    }
+
+    fn forget(&mut self, id: &IssuerId) {
+        self.epoch += 1;
+        self.of.remove(id);
+    }
+
+    /// Keeps what was read in this epoch, if that is the present one.
+    fn put(&mut self, id: IssuerId, read: T, epoch: u64) {
+        if epoch == self.epoch {
+            self.of.insert(id, read);
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -72,7 +108,7 @@ impl IssuerRegistry {
     pub(crate) fn new(factory: Arc<dyn IssuerFactory>) -> Self {
         Self {
             factory,
-            connected: Mutex::default(),
+            connected: Mutex::new(Kept::new()),
         }
     }
 
@@ -80,27 +116,15 @@ impl IssuerRegistry {
         &*self.factory
     }
 
-    /// Forgets an issuer whose row changed.
+    /// Forgets an issuer whose row changed; who has read the row already uses it once and keeps it not.
     pub(crate) fn forget(&self, id: &IssuerId) {
-        self.connected
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(id);
+        self.kept().forget(id);
     }
 
-    fn get(&self, id: &IssuerId) -> Option<Entry> {
+    fn kept(&self) -> MutexGuard<'_, Kept<Entry>> {
         self.connected
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .get(id)
-            .cloned()
-    }
-
-    fn put(&self, id: IssuerId, entry: Entry) {
-        self.connected
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id, entry);
     }
 }
 
@@ -119,7 +143,7 @@ impl Services {
     /// An issuer, connected; the row is asked for changes at most once a second.
     pub(crate) async fn connected_issuer(&self, id: &IssuerId) -> Result<Connected, ConnectError> {
         let now = self.now();
-        let known = self.issuers.get(id);
+        let (known, epoch) = self.issuers.kept().get(id);
         if let Some(entry) = &known
             && entry.is_fresh(now)
         {
@@ -153,7 +177,7 @@ impl Services {
             connected_at,
             of_files: row.config.get(CA_FILE).is_some(),
         };
-        self.issuers.put(id.clone(), entry);
+        self.issuers.kept().put(id.clone(), entry, epoch);
         Ok(Connected {
             issuer,
             kind: row.issuer_type,
@@ -168,5 +192,24 @@ impl Services {
             .factory()
             .connect(&row.id, row.issuer_type, &config)
             .await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_before_a_change_is_not_kept() {
+        let id = IssuerId::generate(Timestamp::UNIX_EPOCH);
+        let mut kept = Kept::new();
+        let (none, before) = kept.get(&id);
+        assert_eq!(none, None);
+        kept.forget(&id);
+        kept.put(id.clone(), "the row before the change", before);
+        let (none, after) = kept.get(&id);
+        assert_eq!(none, None);
+        kept.put(id.clone(), "the row after it", after);
+        assert_eq!(kept.get(&id).0, Some("the row after it"));
     }
 }
