@@ -178,9 +178,11 @@ impl Demand {
             }
             Self::Environments(allowed) => {
                 let environment = subject.environment.as_str();
-                let is_allowed = allowed
-                    .iter()
-                    .any(|one| one.eq_ignore_ascii_case(environment));
+                // A certificate need have none, and those of ACME have none; who wants each to have one requires it as metadata.
+                let is_allowed = environment.is_empty()
+                    || allowed
+                        .iter()
+                        .any(|one| one.eq_ignore_ascii_case(environment));
                 (!is_allowed).then(|| format!("environment {environment:?} is not allowed"))
             }
             Self::LeadTime(least) => (subject.renewal_window_days < *least).then(|| {
@@ -242,6 +244,7 @@ fn lacks(subject: &Subject, key: &str) -> bool {
     match key {
         "owner" => blank(&subject.owner_id),
         "team" => blank(&subject.team_id),
+        "environment" if !blank(&subject.environment) => false,
         tag => subject.tags.get(tag).is_none_or(|value| blank(value)),
     }
 }

@@ -167,6 +167,16 @@ fn configurations_that_say_nothing_are_refused() {
 }
 
 #[test]
+fn a_certificate_without_an_environment_is_in_none_that_is_not_allowed() {
+    let mut one = subject();
+    let allowed = Demand::Environments(vec!["staging".into()]);
+    let required = Demand::Metadata(vec!["environment".into()]);
+    assert!(allowed.violation(&one).is_some() && required.violation(&one).is_none());
+    one.environment = String::new();
+    assert!(allowed.violation(&one).is_none() && required.violation(&one).is_some());
+}
+
+#[test]
 fn messages_are_bounded() {
     let mut one = subject();
     one.sans = (0..100)

@@ -1,6 +1,6 @@
 //! Signing certificates.
 
-use certctl_domain::{profile::ExtendedKeyUsage, time::Timestamp};
+use certctl_domain::{key::KeyAlgorithm, profile::ExtendedKeyUsage, time::Timestamp};
 use x509_cert::ext::pkix::KeyUsages;
 
 use super::{
@@ -90,6 +90,12 @@ impl CaSigner {
     #[must_use]
     pub const fn certificate(&self) -> &ParsedCertificate {
         &self.certificate
+    }
+
+    /// Whether a signature takes some tens of microseconds; those of RSA take a millisecond and more.
+    #[must_use]
+    pub fn is_quick(&self) -> bool {
+        self.key.algorithm() != KeyAlgorithm::Rsa
     }
 
     /// Lints what `spec` comes to and signs it.
@@ -251,7 +257,7 @@ fn leaf_extensions(spec: &CertificateSpec<'_>, key: &PublicKey) -> Result<Vec<Ve
     let mut usages: extension::KeyUsageSet = KeyUsages::DigitalSignature.into();
     let is_tls = has(ExtendedKeyUsage::ServerAuth) || has(ExtendedKeyUsage::ClientAuth);
     // Only RSA keys encipher anything, in TLS 1.2's RSA key exchange (RFC 5246 §7.4.2).
-    if is_tls && key.algorithm() == certctl_domain::key::KeyAlgorithm::Rsa {
+    if is_tls && key.algorithm() == KeyAlgorithm::Rsa {
         usages |= KeyUsages::KeyEncipherment;
     }
     if has(ExtendedKeyUsage::EmailProtection) {

@@ -287,11 +287,13 @@ pub struct Finalized {
     pub csr_pem: String,
     /// Which certificate it leads to.
     pub certificate_id: CertificateId,
-    /// Which job issues it.
+    /// Which job issues it, or has.
     pub job_id: JobId,
+    /// Whether the certificate is there already: the order is valid then, and `processing` otherwise.
+    pub is_issued: bool,
 }
 
-/// Makes orders that are ready `processing`; one statement.
+/// Makes orders that are ready `processing` or valid; one statement.
 ///
 /// # Errors
 /// [`Error::NotFound`] when one of them is not ready any more; nothing is to be committed then.
@@ -302,7 +304,13 @@ pub async fn begin(conn: &mut Conn, orders: &[Finalized], now: Timestamp) -> Res
     let rows = orders
         .iter()
         .map(|one| {
-            json!({"ord": one.order_id.as_str(), "csr": one.csr_pem, "cert": one.certificate_id.as_str(), "job": one.job_id.as_str()})
+            let status = if one.is_issued {
+                OrderStatus::Valid
+            } else {
+                OrderStatus::Processing
+            };
+            json!({"ord": one.order_id.as_str(), "csr": one.csr_pem, "cert": one.certificate_id.as_str(), "job": one.job_id.as_str(),
+                   "state": status.as_str()})
         })
         .collect();
     let columns = [
@@ -310,11 +318,12 @@ pub async fn begin(conn: &mut Conn, orders: &[Finalized], now: Timestamp) -> Res
         ("csr", "text"),
         ("cert", "text"),
         ("job", "text"),
+        ("state", "text"),
     ];
     let batch = Batch::new(conn, &columns, rows);
     let sql = batch.statement(
         conn,
-        "UPDATE acme_orders SET status = 'processing', csr_pem = b.csr, certificate_id = b.cert, job_id = b.job, updated_at = $2 \
+        "UPDATE acme_orders SET status = b.state, csr_pem = b.csr, certificate_id = b.cert, job_id = b.job, updated_at = $2 \
          FROM {batch} WHERE acme_orders.id = b.ord AND status = 'ready'",
     );
     let changed = on_conn!(conn, c => diesel::sql_query(sql)

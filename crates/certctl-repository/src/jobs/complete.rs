@@ -180,6 +180,16 @@ pub async fn complete(
     Ok(held.into_iter().map(|one| one.job_id.clone()).collect())
 }
 
+/// As [`complete`], of jobs and certificates that the same transaction enters as what they end as.
+///
+/// # Errors
+/// [`Error::AlreadyExists`] when a serial or fingerprint is stored already.
+pub async fn enter(conn: &mut Conn, done: &[&Completion]) -> Result<(), Error> {
+    let rows = done.iter().map(|one| NewVersionRow::from(*one)).collect();
+    insert_versions(conn, rows).await?;
+    counters::add_jobs(conn, done.len(), 0).await
+}
+
 async fn insert_versions(conn: &mut Conn, rows: Vec<NewVersionRow>) -> Result<(), Error> {
     insert_all!(conn, certificate_versions::table, rows)
 }

@@ -1,4 +1,4 @@
-//! Jobs that are claimed as they are made.
+//! Jobs that are claimed, or done, as they are made.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{NewJob, NewJobRow, claim::ClaimedJob};
 use crate::{Conn, Error, types::At};
 
 /// The token of a job's first claim.
-const FIRST_TOKEN: i64 = 1;
+pub const FIRST_TOKEN: i64 = 1;
 
 #[derive(diesel::Insertable)]
 #[diesel(table_name = crate::schema::jobs, treat_none_as_default_value = false)]
@@ -51,6 +51,42 @@ pub async fn insert_all(
             lease_owner: owner.to_owned(),
             lease_token: FIRST_TOKEN,
             lease_expires_at: At(now + lease),
+        })
+        .collect();
+    insert_all!(conn, crate::schema::jobs::table, rows)
+}
+
+#[derive(diesel::Insertable)]
+#[diesel(table_name = crate::schema::jobs, treat_none_as_default_value = false)]
+struct CompletedRow {
+    #[diesel(embed)]
+    job: NewJobRow,
+    started_at: At,
+    completed_at: At,
+    attempts: i32,
+    lease_token: i64,
+}
+
+/// Enters jobs that were done before anything was written of them.
+///
+/// # Errors
+/// What the database says.
+pub async fn insert_completed(
+    conn: &mut Conn,
+    done: &[&NewJob],
+    now: Timestamp,
+) -> Result<(), Error> {
+    let rows: Vec<CompletedRow> = done
+        .iter()
+        .map(|job| CompletedRow {
+            job: NewJobRow {
+                status: JobStatus::Completed.as_str(),
+                ..(*job).into()
+            },
+            started_at: At(job.created_at),
+            completed_at: At(now),
+            attempts: 1,
+            lease_token: FIRST_TOKEN,
         })
         .collect();
     insert_all!(conn, crate::schema::jobs::table, rows)

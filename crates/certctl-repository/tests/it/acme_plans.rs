@@ -135,7 +135,7 @@ db_tests! {
         check!(db, "list orders", conn => orders::list_after(conn, &account, Some((now, &order)), 100).await);
         let finalized = [Finalized {
             order_id: AcmeOrderId::from_stored("acme-ord-102".into()), csr_pem: String::new(),
-            certificate_id: certificate.clone(), job_id: JobId::from_stored("job-77".into()),
+            certificate_id: certificate.clone(), job_id: JobId::from_stored("job-77".into()), is_issued: false,
         }];
         check!(db, "begin", conn => orders::begin(conn, &finalized, now).await);
         check!(db, "make ready", conn => orders::make_ready(conn, &order, now).await);

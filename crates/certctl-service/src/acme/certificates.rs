@@ -7,7 +7,7 @@ use certctl_acme::{
     urls::Urls,
 };
 use certctl_domain::{
-    acme::{AcmeAccountId, Problem, ProblemType},
+    acme::{Problem, ProblemType},
     id::{CertificateId, IssuerId, ProfileId},
 };
 use certctl_pki::cert::ParsedCertificate;
@@ -18,6 +18,7 @@ use super::{
     accounts::unexpected,
     desk::{Done, Work},
     metrics,
+    recent::Chain,
     signed::{Opened, Signer, absent, foreign},
 };
 
@@ -68,7 +69,11 @@ impl Acme {
         opened: &Opened,
         signer: &Signer,
         id: &CertificateId,
-    ) -> Result<Option<(AcmeAccountId, IssuerId, String)>, Refusal> {
+    ) -> Result<Option<Chain>, Refusal> {
+        if let Some(chain) = self.state.recent.take_chain(id) {
+            self.touch(opened, signer).await?;
+            return Ok(Some(chain));
+        }
         if opened.nonce.is_none() {
             return Ok(issuing::download(&mut self.services.read().await?, id).await?);
         }

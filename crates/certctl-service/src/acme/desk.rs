@@ -13,7 +13,7 @@ use std::{
 use certctl_domain::{
     acme::{Account, AcmeAccountId, AcmeAuthorizationId, AcmeOrderId, Order, Problem, ProblemType},
     audit::AuditEvent,
-    id::{CertificateId, IssuerId},
+    id::CertificateId,
     time::Timestamp,
 };
 use certctl_repository::{
@@ -32,6 +32,7 @@ use super::{
     metrics,
     new_order::{self, Draft},
     nonces::bad_nonce,
+    recent::Chain,
     signed::{Opened, Signer, in_force},
 };
 use crate::{
@@ -81,7 +82,7 @@ pub(super) enum Done {
     /// What was stored.
     Stored(Box<Stored>),
     /// Whose the certificate is, who signed it, and its chain.
-    Downloaded(Option<(AcmeAccountId, IssuerId, String)>),
+    Downloaded(Option<Chain>),
 }
 
 /// A request as it waits at the desk.

@@ -8,11 +8,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use certctl_acme::{csr, payload::Finalize};
 use certctl_domain::{
+    access::Actor,
     acme::{
         Account, AcmeOrderId, AuthorizationStatus, Identifier, Order, OrderStatus, Problem,
         ProblemType, managed_certificate_id,
     },
-    audit::EventCategory,
+    audit::{AuditEvent, EventCategory},
     certificate::{Certificate, CertificateSource, CertificateStatus},
     id::JobId,
     job::{JobStatus, JobType},
@@ -26,6 +27,7 @@ use certctl_repository::{
     Conn,
     acme::{
         authorizations,
+        issuing::Ended,
         orders::{self, Finalized},
     },
     certificates,
@@ -33,6 +35,7 @@ use certctl_repository::{
     jobs::{self, NewJob},
 };
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::{
     Acme, OrderAnswer, Refusal, SignedRequest,
@@ -42,14 +45,18 @@ use super::{
     metrics,
     new_order::random,
     orders::answer_of,
-    signed::{Opened, absent},
+    signed::{Opened, Signer, absent},
     view::{Defaults, ProfileView, not_set_up},
+    waiting::ended_event,
 };
 use crate::{
     Error,
     approvals::{Gated, count_bypassed},
-    engine::held::Held,
-    engine::request::Wanted,
+    engine::{
+        ahead::{self, Signed},
+        held::Held,
+        request::Wanted,
+    },
     services::event,
 };
 
@@ -64,6 +71,8 @@ pub(super) struct Finalization {
     pub(super) order_id: AcmeOrderId,
     csr_pem: String,
     held: Held,
+    /// What is signed for it already, and is to be entered with it.
+    signed: Option<Signed>,
     /// Whether a second person is to be asked.
     is_gated: bool,
 }
@@ -94,7 +103,7 @@ impl Acme {
     ) -> Result<OrderAnswer, Refusal> {
         let signer = self.signer(opened, request).await?;
         let asked = Finalize::parse(opened.jws.payload())?;
-        let (order, authorizations) = self.own_order(&signer, id).await?;
+        let (order, authorizations) = self.own_recent_order(&signer, id).await?;
         match order.status {
             // Asking twice gives one certificate.
             OrderStatus::Valid | OrderStatus::Processing => {
@@ -121,18 +130,51 @@ impl Acme {
             finalization.held.job.status = JobStatus::AwaitingApproval;
         }
         let waits_for_somebody = finalization.held.job.status == JobStatus::AwaitingApproval;
+        if !waits_for_somebody && self.state.config.lanes > 0 {
+            let signing = self.services.sign_ahead(&finalization.held);
+            // A key in a module may be slow: then the order is on record first, and a job waits for it.
+            let signed = timeout(self.state.config.finalize_wait, signing).await;
+            finalization.signed = signed.ok().flatten();
+        }
         let waiting = self.state.waiting.for_order(&order.id);
-        let work = Work::Finalize(Box::new(finalization));
-        let order = match self.submit(opened, Some(&signer), work).await? {
-            Done::Order(order, _) => *order,
-            other => return Err(unexpected(&other)),
-        };
+        let order = self
+            .submit_finalization(opened, &signer, finalization)
+            .await?;
         let order = if waits_for_somebody {
             order
         } else {
             self.wait_for(order, waiting).await?
         };
         Ok(answer_of(order, &authorizations, request))
+    }
+
+    /// The order as it is then, whoever finalised it.
+    async fn submit_finalization(
+        &self,
+        opened: &Opened,
+        signer: &Signer,
+        finalization: Finalization,
+    ) -> Result<Order, Refusal> {
+        let held = finalization.held.clone();
+        let chain = finalization
+            .signed
+            .as_ref()
+            .map(|one| one.pem_chain().to_owned());
+        let work = Work::Finalize(Box::new(finalization));
+        let order = match self.submit(opened, Some(signer), work).await? {
+            Done::Order(order, _) => *order,
+            other => return Err(unexpected(&other)),
+        };
+        let id = held.certificate.id.clone();
+        // Another request for the same order may have been first; what was signed here is then dropped.
+        if let Some(chain) = chain
+            && order.certificate_id.as_ref() == Some(&id)
+        {
+            self.services.count_ahead(&held);
+            let chain = (order.account_id.clone(), order.issuer_id.clone(), chain);
+            self.state.recent.keep_chain(id, chain);
+        }
+        Ok(order)
     }
 
     /// CAA once more where the last look is too old (RFC 8659 §3).
@@ -224,6 +266,7 @@ fn finalization(
             policy: defaults.policy.clone(),
             intent,
         },
+        signed: None,
         is_gated: profile.profile.requires_approval,
     })
 }
@@ -285,7 +328,7 @@ fn certificate(
     })
 }
 
-/// Makes the orders of a batch `processing` that are ready, with everything that is to happen then.
+/// Makes the orders of a batch `processing` that are ready, or valid where all is signed, with everything that is to happen then.
 pub(super) async fn begin(
     acme: &Acme,
     conn: &mut Conn,
@@ -316,7 +359,11 @@ pub(super) async fn begin(
                 batch.answers[place] = Some(Err(not_ready(OrderStatus::Invalid)));
             }
             OrderStatus::Ready => {
-                order.status = OrderStatus::Processing;
+                order.status = if one.signed.is_some() {
+                    OrderStatus::Valid
+                } else {
+                    OrderStatus::Processing
+                };
                 order.csr_pem = Some(one.csr_pem.clone());
                 order.certificate_id = Some(one.held.certificate.id.clone());
                 order.job_id = Some(one.held.job.id.clone());
@@ -365,20 +412,17 @@ async fn write(
         return Ok(());
     }
     let now = batch.now;
-    let new: Vec<Certificate> = begun
+    let signed: Vec<(&Held, &Signed)> = begun
         .iter()
-        .map(|one| one.held.certificate.clone())
+        .filter_map(|one| Some((&one.held, one.signed.as_ref()?)))
         .collect();
-    certificates::insert_all(conn, &new).await?;
-    let (held, new): (Vec<NewJob>, Vec<NewJob>) = begun
+    let completed = ahead::enter(conn, &signed, now).await?;
+    let unsigned: Vec<&Finalization> = begun
         .iter()
-        .map(|one| one.held.job.clone())
-        .partition(|job| batch.may_sign && job.status == JobStatus::Pending);
-    jobs::insert_all(conn, &new).await?;
-    let config = &acme.services.config;
-    jobs::held::insert_all(conn, &held, &config.instance, config.lease, now).await?;
-    let new: Vec<Intent> = begun.iter().map(|one| one.held.intent.clone()).collect();
-    intents::insert_all(conn, &new).await?;
+        .filter(|one| one.signed.is_none())
+        .copied()
+        .collect();
+    enter_unsigned(acme, conn, batch, &unsigned).await?;
     let rows: Vec<Finalized> = begun
         .iter()
         .map(|one| Finalized {
@@ -386,46 +430,103 @@ async fn write(
             csr_pem: one.csr_pem.clone(),
             certificate_id: one.held.certificate.id.clone(),
             job_id: one.held.job.id.clone(),
+            is_issued: one.signed.is_some(),
         })
         .collect();
     orders::begin(conn, &rows, now).await?;
+    let mut finalized = Vec::with_capacity(signed.len());
     for one in begun {
-        let account = batch
+        let Some(account) = batch
             .orders
             .get(&one.order_id)
-            .map(|order| &order.account_id);
-        let Some(actor) = account.map(actor_of) else {
+            .map(|one| one.account_id.clone())
+        else {
             continue;
         };
-        if one.held.job.status == JobStatus::Pending {
-            if batch.may_sign {
-                batch.held.push(one.held.clone());
-            } else {
-                batch.has_jobs = true;
-            }
-        }
+        let actor = actor_of(&account);
         if one.is_gated {
-            let gated = Gated {
-                job_id: one.held.job.id.clone(),
-                certificate_id: one.held.certificate.id.clone(),
-            };
-            let asked = std::slice::from_ref(&gated);
-            let entered = acme
-                .services
-                .request_approvals(conn, &actor, asked, now)
-                .await?;
-            count_bypassed(&entered);
+            ask_for_approval(acme, conn, &actor, &one.held, now).await?;
         }
-        let details = json!({"certificate_id": one.held.certificate.id.as_str(), "job_id": one.held.job.id.as_str(),
-            "serial_number": one.held.intent.serial_number.as_str()});
-        batch.events.push(event(
-            &actor,
-            EventCategory::CertLifecycle,
-            "acme_order_processing",
-            ("acme_order", one.order_id.as_str()),
-            details,
-            now,
-        ));
+        batch.events.push(processing_event(&actor, one, now));
+        if one.signed.is_some() {
+            let ended = Ended {
+                order_id: one.order_id.clone(),
+                account_id: account,
+                certificate_id: one.held.certificate.id.clone(),
+                is_valid: true,
+            };
+            finalized.push(ended_event(&ended, now));
+        }
     }
+    batch.events.extend(completed);
+    batch.events.extend(finalized);
     Ok(())
+}
+
+/// Certificates without a version, and the jobs that are to sign them: this process's own, or anybody's.
+async fn enter_unsigned(
+    acme: &Acme,
+    conn: &mut Conn,
+    batch: &mut Batch<'_>,
+    begun: &[&Finalization],
+) -> Result<(), Error> {
+    if begun.is_empty() {
+        return Ok(());
+    }
+    let new: Vec<Certificate> = begun
+        .iter()
+        .map(|one| one.held.certificate.clone())
+        .collect();
+    certificates::insert_all(conn, &new).await?;
+    let (held, new): (Vec<&Finalization>, Vec<&Finalization>) = begun
+        .iter()
+        .partition(|one| batch.may_sign && one.held.job.status == JobStatus::Pending);
+    let jobs_of = |of: &[&Finalization]| -> Vec<NewJob> {
+        of.iter().map(|one| one.held.job.clone()).collect()
+    };
+    jobs::insert_all(conn, &jobs_of(&new)).await?;
+    let config = &acme.services.config;
+    let (owner, lease) = (&config.instance, config.lease);
+    jobs::held::insert_all(conn, &jobs_of(&held), owner, lease, batch.now).await?;
+    let intents: Vec<Intent> = begun.iter().map(|one| one.held.intent.clone()).collect();
+    intents::insert_all(conn, &intents).await?;
+    batch.has_jobs |= new
+        .iter()
+        .any(|one| one.held.job.status == JobStatus::Pending);
+    batch
+        .held
+        .extend(held.into_iter().map(|one| one.held.clone()));
+    Ok(())
+}
+
+async fn ask_for_approval(
+    acme: &Acme,
+    conn: &mut Conn,
+    actor: &Actor,
+    held: &Held,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let gated = Gated {
+        job_id: held.job.id.clone(),
+        certificate_id: held.certificate.id.clone(),
+    };
+    let asked = std::slice::from_ref(&gated);
+    let services = &acme.services;
+    let entered = services.request_approvals(conn, actor, asked, now).await?;
+    count_bypassed(&entered);
+    Ok(())
+}
+
+fn processing_event(actor: &Actor, one: &Finalization, now: Timestamp) -> AuditEvent {
+    let held = &one.held;
+    let details = json!({"certificate_id": held.certificate.id.as_str(), "job_id": held.job.id.as_str(),
+        "serial_number": held.intent.serial_number.as_str()});
+    event(
+        actor,
+        EventCategory::CertLifecycle,
+        "acme_order_processing",
+        ("acme_order", one.order_id.as_str()),
+        details,
+        now,
+    )
 }

@@ -3,16 +3,13 @@
 //! What is remembered may be old: whoever writes looks again in its transaction, and a signature that does not verify is tried
 //! with what the database says now.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use certctl_acme::jwk::Jwk;
 use certctl_domain::acme::{Account, AcmeAccountId};
 use certctl_repository::acme::accounts;
 
-use super::Acme;
+use super::{Acme, generations::Generations};
 use crate::Error;
 
 /// Accounts in each of two generations.
@@ -25,24 +22,15 @@ pub(super) struct Known {
     pub(super) key: Jwk,
 }
 
-#[derive(Default)]
-pub(super) struct KnownAccounts(Mutex<Generations>);
-
-#[derive(Default)]
-struct Generations {
-    young: HashMap<AcmeAccountId, Arc<Known>>,
-    old: HashMap<AcmeAccountId, Arc<Known>>,
-}
+pub(super) struct KnownAccounts(Mutex<Generations<AcmeAccountId, Arc<Known>>>);
 
 impl KnownAccounts {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(Generations::of(CAPACITY)))
+    }
+
     fn get(&self, id: &AcmeAccountId) -> Option<Arc<Known>> {
-        let mut generations = self.lock();
-        if let Some(known) = generations.young.get(id) {
-            return Some(Arc::clone(known));
-        }
-        let known = generations.old.remove(id)?;
-        generations.keep(&known);
-        Some(known)
+        self.lock().get(id)
     }
 
     /// Remembers an account as the database has it.
@@ -52,29 +40,17 @@ impl KnownAccounts {
             account: account.clone(),
             key,
         });
-        self.lock().keep(&known);
+        self.lock().keep(account.id.clone(), Arc::clone(&known));
         Ok(known)
     }
 
     pub(super) fn forget(&self, id: &AcmeAccountId) {
-        let mut generations = self.lock();
-        generations.young.remove(id);
-        generations.old.remove(id);
+        self.lock().take(id);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Generations> {
+    fn lock(&self) -> MutexGuard<'_, Generations<AcmeAccountId, Arc<Known>>> {
         // Whatever was being written when a thread panicked is a whole entry or none.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Generations {
-    fn keep(&mut self, known: &Arc<Known>) {
-        if self.young.len() >= CAPACITY {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young
-            .insert(known.account.id.clone(), Arc::clone(known));
     }
 }
 

@@ -14,6 +14,7 @@ mod dispatch;
 mod finalize;
 mod first_rows;
 mod gc;
+mod generations;
 mod issue;
 mod known;
 mod limits;
@@ -22,6 +23,7 @@ mod new_order;
 mod nonces;
 mod operators;
 mod orders;
+mod recent;
 mod revoke;
 mod signed;
 mod view;
@@ -63,6 +65,7 @@ pub(crate) struct State {
     ports: AcmePorts,
     nonces: nonces::Nonces,
     known: known::KnownAccounts,
+    recent: recent::Recent,
     view: view::Views,
     desk: desk::Desk,
     pub(crate) waiting: waiting::Waiting,
@@ -75,7 +78,8 @@ impl State {
     pub(crate) fn new(config: AcmeConfig, ports: AcmePorts, db: &Db, limits: &Limits) -> Self {
         Self {
             nonces: nonces::Nonces::new(&config, db.backend() == Backend::Sqlite),
-            known: known::KnownAccounts::default(),
+            known: known::KnownAccounts::new(),
+            recent: recent::Recent::new(),
             view: view::Views::default(),
             desk: desk::Desk::new(db.backend()),
             waiting: waiting::Waiting::default(),

@@ -112,11 +112,14 @@ impl Acme {
         let draft = self.draft(&signer, asked, profile, now)?;
         let work = Work::Order(Box::new(draft));
         match self.submit(opened, Some(&signer), work).await? {
-            Done::Order(order, authorizations) => Ok(OrderAnswer {
-                id: order.id.clone(),
-                order: OrderBody::new(&order, &authorizations, &request.urls),
-                retry_after: None,
-            }),
+            Done::Order(order, authorizations) => {
+                self.state.recent.keep_order(&order, &authorizations);
+                Ok(OrderAnswer {
+                    id: order.id.clone(),
+                    order: OrderBody::new(&order, &authorizations, &request.urls),
+                    retry_after: None,
+                })
+            }
             other => Err(unexpected(&other)),
         }
     }

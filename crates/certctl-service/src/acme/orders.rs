@@ -13,6 +13,7 @@ use certctl_repository::acme::orders;
 use super::{
     Acme, OrderAnswer, OrdersAnswer, Refusal, SignedRequest,
     accounts::own,
+    recent::Whole,
     signed::{Opened, Signer, absent, foreign},
 };
 use crate::Error;
@@ -46,12 +47,21 @@ impl Acme {
         Ok(answer_of(order, &authorizations, request))
     }
 
-    /// An order of the account that signed, with its authorisations. Whose it is comes before what it is.
-    pub(super) async fn own_order(
+    /// An order of the account that signed, as it was at least when this replica made it: whoever changes it looks again.
+    pub(super) async fn own_recent_order(
         &self,
         signer: &Signer,
         id: &str,
-    ) -> Result<(Order, Vec<AcmeAuthorizationId>), Refusal> {
+    ) -> Result<Whole, Refusal> {
+        let recent = AcmeOrderId::parse(id).and_then(|id| self.state.recent.take_order(&id));
+        match recent.filter(|(order, _)| order.account_id == *signer.id()) {
+            Some(whole) => Ok(whole),
+            None => self.own_order(signer, id).await,
+        }
+    }
+
+    /// An order of the account that signed, with its authorisations. Whose it is comes before what it is.
+    pub(super) async fn own_order(&self, signer: &Signer, id: &str) -> Result<Whole, Refusal> {
         let id = AcmeOrderId::parse(id).ok_or_else(|| absent("order"))?;
         let found = orders::find_whole(&mut self.services.read().await?, &id).await?;
         let (order, authorizations) = found.ok_or_else(|| absent("order"))?;

@@ -2,10 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -27,7 +24,7 @@ use certctl_repository::{
 };
 use serde_json::json;
 use tokio::{
-    sync::Notify,
+    sync::watch,
     time::{Instant, timeout},
 };
 
@@ -39,58 +36,52 @@ const POLL: Duration = Duration::from_millis(250);
 
 /// A bell for each order that somebody waits for.
 #[derive(Default)]
-pub(crate) struct Waiting(Mutex<HashMap<AcmeOrderId, Arc<Bell>>>);
+pub(crate) struct Waiting(Mutex<HashMap<AcmeOrderId, Bell>>);
 
-/// What those who wait for an order are told by.
-#[derive(Default)]
-struct Bell {
-    notify: Notify,
-    /// Set before it rings where the order is valid, so that nobody has to read that.
-    is_valid: AtomicBool,
-}
+/// What those who wait for an order are told by: whether it is valid, once it has ended. It stays told, for whoever was handed the
+/// order before and comes to wait after.
+type Bell = watch::Sender<Option<bool>>;
 
 /// One who waits; the bell goes with the last of them.
 pub(super) struct Waiter<'a> {
     waiting: &'a Waiting,
     order: AcmeOrderId,
-    bell: Arc<Bell>,
+    ended: watch::Receiver<Option<bool>>,
 }
 
 impl Waiting {
     /// To be called before the order is handed to the engine, which may be quick.
     pub(super) fn for_order(&self, id: &AcmeOrderId) -> Waiter<'_> {
-        let mut bells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bells = self.lock();
         let bell = bells.entry(id.clone()).or_default();
         Waiter {
             waiting: self,
             order: id.clone(),
-            bell: Arc::clone(bell),
+            ended: bell.subscribe(),
         }
     }
 
     fn ring(&self, ended: &[Ended]) {
-        let bells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bells = self.lock();
         for one in ended {
-            let Some(bell) = bells.get(&one.order_id) else {
-                continue;
-            };
-            bell.is_valid.store(one.is_valid, Ordering::Release);
-            bell.notify.notify_waiters();
-            // And for whoever has not begun to wait yet.
-            bell.notify.notify_one();
+            if let Some(bell) = bells.get(&one.order_id) {
+                bell.send_replace(Some(one.is_valid));
+            }
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<AcmeOrderId, Bell>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        let mut bells = self
-            .waiting
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        // This one's and the map's.
-        if Arc::strong_count(&self.bell) <= 2 {
+        let mut bells = self.waiting.lock();
+        let is_last = bells
+            .get(&self.order)
+            .is_some_and(|bell| bell.receiver_count() <= 1);
+        if is_last {
             bells.remove(&self.order);
         }
     }
@@ -101,7 +92,7 @@ impl Acme {
     pub(super) async fn wait_for(
         &self,
         order: Order,
-        waiter: Waiter<'_>,
+        mut waiter: Waiter<'_>,
     ) -> Result<Order, Refusal> {
         let mut order = order;
         let deadline = Instant::now() + self.state.config.finalize_wait;
@@ -115,9 +106,9 @@ impl Acme {
             } else {
                 left
             };
-            // Whether the bell rang or the time is over, the database knows.
-            let _rang = timeout(patience, waiter.bell.notify.notified()).await;
-            if waiter.bell.is_valid.load(Ordering::Acquire) {
+            // Whether the bell rang or the time is over, the database knows; only what is valid needs no look.
+            let rang = timeout(patience, waiter.ended.wait_for(Option::is_some)).await;
+            if matches!(rang, Ok(Ok(ended)) if *ended == Some(true)) {
                 order.status = OrderStatus::Valid;
                 break;
             }

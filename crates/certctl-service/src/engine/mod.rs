@@ -8,6 +8,7 @@
 //! is found recorded then: the same serial number, the same key and the same validity are asked for again, so that for one job
 //! there is at most one certificate, whenever the worker died. A worker that only seemed dead is refused by its old token.
 
+pub(crate) mod ahead;
 mod batch;
 mod ended;
 pub(crate) mod held;

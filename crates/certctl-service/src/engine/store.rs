@@ -17,6 +17,7 @@ use certctl_repository::{
     Conn,
     acme::issuing::Ended,
     audit_events,
+    intents::Intent,
     jobs::{
         self, NewJob, agent,
         complete::{self, Completion, Failure},
@@ -233,9 +234,8 @@ fn completion(
     issued: &IssuedCertificate,
     now: Timestamp,
 ) -> Completion {
-    let certificate_id = one
-        .claimed
-        .job
+    let job = &one.claimed.job;
+    let certificate_id = job
         .certificate_id
         .clone()
         .unwrap_or_else(|| CertificateId::from_stored(String::new()));
@@ -244,28 +244,41 @@ fn completion(
         .get(&certificate_id)
         .and_then(|certificate| context.policy(certificate))
         .map_or_else(Default::default, RenewalPolicy::window);
-    let (key_algorithm, key_size) = match PublicKey::from_spki_der(&one.intent.spki) {
+    let token = one.claimed.token;
+    completion_of(&one.intent, token, certificate_id, window, issued, now)
+}
+
+/// What an intent came to; `window` is how long before its end the certificate is renewed.
+pub(super) fn completion_of(
+    intent: &Intent,
+    token: i64,
+    certificate_id: CertificateId,
+    window: Duration,
+    issued: &IssuedCertificate,
+    now: Timestamp,
+) -> Completion {
+    let (key_algorithm, key_size) = match PublicKey::from_spki_der(&intent.spki) {
         Ok(key) => (key.algorithm().as_str().to_owned(), key.bits()),
         Err(_) => (String::new(), 0),
     };
     Completion {
-        job_id: one.claimed.job.id.clone(),
-        token: one.claimed.token,
+        job_id: intent.job_id.clone(),
+        token,
         version: CertificateVersion {
             id: CertificateVersionId::generate(now),
             certificate_id,
-            issuer_id: one.intent.issuer_id.clone(),
+            issuer_id: intent.issuer_id.clone(),
             serial_number: issued.serial.clone(),
             not_before: issued.not_before,
             not_after: issued.not_after,
             fingerprint_sha256: issued.fingerprint_sha256.clone(),
             pem_chain: format!("{}{}", issued.leaf_pem, issued.chain_pem),
-            csr_pem: one.intent.csr_pem.clone(),
+            csr_pem: intent.csr_pem.clone(),
             key_algorithm,
             key_size,
             created_at: now,
         },
-        sealed_key: one.intent.sealed_key.clone(),
+        sealed_key: intent.sealed_key.clone(),
         renew_at: renew_at(issued.not_before, issued.not_after, window, jitter()),
     }
 }
@@ -355,7 +368,7 @@ fn failure(context: &Context, one: &Failed, now: Timestamp) -> Failure {
     }
 }
 
-fn completed_event(one: &Completion, now: Timestamp) -> AuditEvent {
+pub(super) fn completed_event(one: &Completion, now: Timestamp) -> AuditEvent {
     let version = &one.version;
     let details = json!({"certificate_id": version.certificate_id.as_str(), "serial_number": version.serial_number.as_str(),
         "issuer_id": version.issuer_id.as_str(), "not_after": version.not_after.to_rfc3339(),

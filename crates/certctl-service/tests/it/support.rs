@@ -376,6 +376,7 @@ struct DoorState {
     refusal: Mutex<Option<IssuerError>>,
     shut: Mutex<Option<Arc<Shut>>>,
     own_serials: AtomicBool,
+    is_elsewhere: AtomicBool,
     signed: Mutex<Vec<String>>,
     told: Mutex<Vec<String>>,
 }
@@ -436,6 +437,11 @@ impl Door {
     /// Has the CA choose the serials itself, as those of others do.
     pub(crate) fn choose_serials(&self) {
         self.state.own_serials.store(true, Ordering::SeqCst);
+    }
+
+    /// Has the CA be another's, whose key this process does not hold.
+    pub(crate) fn stand_elsewhere(&self) {
+        self.state.is_elsewhere.store(true, Ordering::SeqCst);
     }
 
     /// The certificate of the seeded CA, as PEM.
@@ -541,7 +547,8 @@ impl Issuer for Guarded {
     }
 
     fn status_signer(&self) -> Option<Arc<dyn StatusSigner>> {
-        self.behind.status_signer()
+        let is_elsewhere = self.state.is_elsewhere.load(Ordering::SeqCst);
+        self.behind.status_signer().filter(|_| !is_elsewhere)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Orders that are issued as soon as they are committed, by the process that made them.
+//! Orders that the CA of somebody else issues, asked as soon as they are committed by the process that made them.
 
 use std::time::Duration;
 
@@ -19,13 +19,20 @@ fn at_once(lanes: usize) -> AcmeConfig {
     }
 }
 
+/// One whose CA has issued once it has signed.
+async fn asking_elsewhere(db: TestDb, config: AcmeConfig) -> Server {
+    let server = Server::with(db, config).await;
+    server.world.ca.stand_elsewhere();
+    server
+}
+
 async fn ordered(client: &Client, name: &str) -> String {
     client.order(&[name]).await.unwrap().id.to_string()
 }
 
 db_tests! {
     async fn an_order_is_issued_while_its_client_waits(db: TestDb) {
-        let server = Server::with(db, at_once(64)).await;
+        let server = asking_elsewhere(db, at_once(64)).await;
         let client = server.client().await;
         let id = ordered(&client, "a.example.test").await;
         let done = client.finalize(&id, &["a.example.test"]).await.unwrap();
@@ -43,7 +50,7 @@ db_tests! {
     }
 
     async fn an_order_alone_costs_four_commits_at_the_most(db: TestDb) {
-        let server = Server::with(db, at_once(64)).await;
+        let server = asking_elsewhere(db, at_once(64)).await;
         let client = server.client().await;
         for (name, is_counted) in [("warm.example.test", false), ("a.example.test", true)] {
             let before = server.world.services.db().commits();
@@ -58,7 +65,7 @@ db_tests! {
     }
 
     async fn fifty_clients_share_commits(db: TestDb) {
-        let server = Server::with(db, at_once(64)).await;
+        let server = asking_elsewhere(db, at_once(64)).await;
         let client = server.client().await;
         let before = server.world.services.db().commits();
         let names: Vec<String> = (0..50).map(|n| format!("n{n}.example.test")).collect();
@@ -76,7 +83,7 @@ db_tests! {
     }
 
     async fn one_order_gives_one_certificate(db: TestDb) {
-        let server = Server::with(db, at_once(64)).await;
+        let server = asking_elsewhere(db, at_once(64)).await;
         let client = server.client().await;
         let id = ordered(&client, "a.example.test").await;
         let csr = csr_der(&key(), &["a.example.test"]);
@@ -93,7 +100,7 @@ db_tests! {
     }
 
     async fn what_is_refused_for_good_ends_the_order(db: TestDb) {
-        let server = Server::with(db, at_once(64)).await;
+        let server = asking_elsewhere(db, at_once(64)).await;
         let client = server.client().await;
         let id = ordered(&client, "a.example.test").await;
         server.world.ca.refuse(Some(IssuerError::Validation("secret words of a CA".into())));
@@ -105,7 +112,7 @@ db_tests! {
     }
 
     async fn what_was_signed_and_not_stored_is_signed_again_elsewhere(db: TestDb) {
-        let server = Server::with(db, AcmeConfig { finalize_wait: Duration::ZERO, ..at_once(64) }).await;
+        let server = asking_elsewhere(db, AcmeConfig { finalize_wait: Duration::ZERO, ..at_once(64) }).await;
         let client = server.client().await;
         let id = ordered(&client, "a.example.test").await;
         // Signed, and then nothing more is heard for longer than the lease.
@@ -132,7 +139,7 @@ db_tests! {
     }
 
     async fn what_comes_beyond_the_lanes_is_left_to_the_processor(db: TestDb) {
-        let server = Server::with(db, AcmeConfig { finalize_wait: Duration::ZERO, ..at_once(1) }).await;
+        let server = asking_elsewhere(db, AcmeConfig { finalize_wait: Duration::ZERO, ..at_once(1) }).await;
         let client = server.client().await;
         let (first, second) = (ordered(&client, "a.example.test").await, ordered(&client, "b.example.test").await);
         let door = server.world.ca.shut(false);

@@ -1,6 +1,7 @@
 //! The ACME server's use cases, by clients that sign.
 
 mod accounts;
+mod ahead;
 mod binding;
 mod challenges;
 mod dispatch;
