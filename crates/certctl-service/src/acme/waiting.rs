@@ -75,6 +75,17 @@ impl Waiting {
     }
 }
 
+impl Waiter<'_> {
+    /// Waits until the order has ended; whether it is valid, if anybody is left to say so.
+    async fn rung(&mut self) -> Option<bool> {
+        self.ended
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|ended| *ended)
+    }
+}
+
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         let mut bells = self.waiting.lock();
@@ -107,8 +118,8 @@ impl Acme {
                 left
             };
             // Whether the bell rang or the time is over, the database knows; only what is valid needs no look.
-            let rang = timeout(patience, waiter.ended.wait_for(Option::is_some)).await;
-            if matches!(rang, Ok(Ok(ended)) if *ended == Some(true)) {
+            let ended = timeout(patience, waiter.rung()).await;
+            if matches!(ended, Ok(Some(true))) {
                 order.status = OrderStatus::Valid;
                 break;
             }
