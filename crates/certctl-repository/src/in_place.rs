@@ -58,6 +58,24 @@ pub async fn in_place<F: Future>(is_sqlite: bool, mut work: Pin<&mut F>) -> F::O
     .await
 }
 
+/// Has something carried out in the background that does little but write. Where the database is SQLite it has a thread to itself,
+/// with all its statements: nothing hops, and no other work has to be moved from a thread that is about to block.
+#[doc(hidden)]
+pub fn spawn_writer<F>(is_sqlite: bool, work: F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    if !is_sqlite {
+        tokio::spawn(work);
+        return;
+    }
+    let runtime = Handle::current();
+    tokio::task::spawn_blocking(move || {
+        let _marked = Marked::new();
+        runtime.block_on(work);
+    });
+}
+
 /// Runs statements at once where the thread may block, and on a thread for such work otherwise.
 #[derive(Debug, Clone, Copy)]
 pub struct Threads;

@@ -69,6 +69,6 @@ pub use certctl_domain::{
 pub use db::{Backend, Conn, Db, DbOptions};
 pub use error::Error;
 #[doc(hidden)]
-pub use in_place::in_place;
+pub use in_place::{in_place, spawn_writer};
 pub use listen::{Listener, notify};
 pub use transaction::{Attempts, RetryHint, Transaction};

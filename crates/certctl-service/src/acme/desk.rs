@@ -19,7 +19,7 @@ use certctl_domain::{
 use certctl_repository::{
     Backend, Conn,
     acme::{accounts, issuing, nonces, orders},
-    audit_events, transaction,
+    audit_events, spawn_writer, transaction,
 };
 use certctl_telemetry::ErrorChain;
 use tokio::sync::oneshot;
@@ -209,8 +209,9 @@ impl Acme {
         let (tell, told) = oneshot::channel();
         if self.state.desk.put(ticket, tell) {
             let acme = self.clone();
-            // A task of its own, so that a client that hangs up does not take the others' answers with it.
-            tokio::spawn(async move { acme.run_desk().await });
+            let is_sqlite = self.services.db.backend() == Backend::Sqlite;
+            // In the background, so that a client that hangs up does not take the others' answers with it.
+            spawn_writer(is_sqlite, async move { acme.run_desk().await });
         }
         told.await
             .unwrap_or_else(|_| Err(Error::internal("the desk ended before it answered").into()))
