@@ -65,11 +65,12 @@ pub fn spawn_writer<F>(is_sqlite: bool, work: F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    if !is_sqlite {
+    let runtime = Handle::current();
+    // The one thread of a runtime is also who drives everything else, and whoever watches it expects to see all.
+    if !is_sqlite || runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
         tokio::spawn(work);
         return;
     }
-    let runtime = Handle::current();
     tokio::task::spawn_blocking(move || {
         let _marked = Marked::new();
         runtime.block_on(work);

@@ -76,8 +76,8 @@ pub struct AcmeConfig {
     pub issuer: Option<IssuerId>,
     /// How long orders are kept that have ended.
     pub retention: Duration,
-    /// Batches of orders that a process issues at a time as soon as they are committed. What comes beyond them is left to the
-    /// processor of jobs, as everything is with 0.
+    /// Batches of orders that a process has issued elsewhere at a time as soon as they are committed. What comes beyond them is left to
+    /// the processor of jobs, as everything is with 0, what the CA in this process signs included.
     pub lanes: usize,
 }
 
