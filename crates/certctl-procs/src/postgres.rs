@@ -109,6 +109,22 @@ impl Cluster {
         self.psql(database, &["-1".as_ref(), "-f".as_ref(), file.as_os_str()])
     }
 
+    /// Has `pgbench` repeat a file of SQL in one session for some seconds, and gives what it says.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] with its message.
+    pub fn pgbench(&self, database: &str, file: &Path, seconds: u64) -> Result<String, Error> {
+        let mut pgbench = Command::new(self.programs.join("pgbench"));
+        pgbench
+            .args(["--no-vacuum", "--client=1", "--jobs=1"])
+            .arg(format!("--time={seconds}"))
+            .arg("--file")
+            .arg(file)
+            .arg(self.url(database))
+            .env_clear();
+        child::output(&mut pgbench)
+    }
+
     fn psql(&self, database: &str, what: &[&OsStr]) -> Result<String, Error> {
         let mut psql = Command::new(self.programs.join("psql"));
         // Neither start-up files nor PG* variables of the caller may change what is asked of whom.

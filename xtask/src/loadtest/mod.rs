@@ -21,6 +21,7 @@ mod store;
 mod suite;
 mod targets;
 mod world;
+mod yardstick;
 
 use anyhow::Result;
 

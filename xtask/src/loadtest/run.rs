@@ -15,6 +15,7 @@ use super::report::Report;
 use super::sampler::{Sample, Sampler, Subjects};
 use super::suite::{Shape, Suite};
 use super::world::{Tools, World};
+use super::yardstick::Yardstick;
 use super::{driver::Variables, machine};
 use crate::stack::build::{Profile, Programs};
 use crate::stack::database::Backend;
@@ -85,7 +86,7 @@ impl Options {
                 .iter()
                 .try_for_each(|suite| super::compose::run_one(suite, &self.shape()).map(drop));
         }
-        let tools = tools(suites)?;
+        let tools = tools(suites, self.smoke)?;
         let mut breaches = Vec::new();
         for suite in suites {
             let name = if suite.name.is_empty() {
@@ -170,13 +171,15 @@ impl Options {
 }
 
 /// Everything that has to be there before a world can be brought up.
-fn tools(suites: &[&Suite]) -> Result<Tools> {
+fn tools(suites: &[&Suite], is_smoke: bool) -> Result<Tools> {
     let k6 = step("k6", driver::k6)?;
     let profile = Profile::cheapest();
     step("build", || {
-        let needs_f5 = suites
-            .iter()
-            .any(|suite| suite.has_targets || suite.needs_f5);
+        // It also is what bare answers are asked of.
+        let needs_f5 = !is_smoke
+            || suites
+                .iter()
+                .any(|suite| suite.has_targets || suite.needs_f5);
         Ok(Tools {
             programs: Programs::build(profile)?,
             f5_mock: needs_f5
@@ -197,7 +200,15 @@ fn drive(tools: &Tools, suite: &Suite, world: &mut World, shape: &Shape) -> Resu
     );
     variables.insert("LOADTEST_RATE_SCALE".to_owned(), shape.scale.to_string());
     (suite.prepare)(world, &mut variables, shape)?;
-    let run = machine::describe(tools, world, shape)?;
+    let mut run = machine::describe(tools, world, shape)?;
+    // Ten seconds of their own are too many for a run of ten.
+    let yardstick = if shape.is_smoke {
+        None
+    } else {
+        eprintln!("    what the machine can do: commits, signatures, bare answers");
+        Some(Yardstick::measure(tools, world)?)
+    };
+    run["machine"] = yardstick.as_ref().map_or(json!(null), Yardstick::to_json);
     let began = world.store()?.now()?;
     let before = world.commits()?;
     let (mut summary, samples) = follow(tools, suite, world, &variables)?;
@@ -227,6 +238,9 @@ fn drive(tools: &Tools, suite: &Suite, world: &mut World, shape: &Shape) -> Resu
     };
     let mut checked = (suite.check)(world, &outcome)?;
     checked.push(Checked::told("commits", commits));
+    if let Some(yardstick) = yardstick {
+        checked.extend(yardstick.ratios(&outcome.summary, commits, shape.seconds as f64));
+    }
     checked.push(Checked::equal(
         "exit status of the server",
         f64::from(ended.code().unwrap_or(-1)),

@@ -80,6 +80,13 @@ pub(super) fn f5_mock(profile: Profile) -> Result<PathBuf> {
     Programs::package(profile, "certctl-f5-mock")
 }
 
+/// A server that does nothing but answer, and where: the same stand-in, asked nothing of an F5.
+pub(super) fn answering(program: &Path, folder: &Path) -> Result<(Guarded, String)> {
+    let port = free_port()?;
+    let server = f5(program, folder, port)?;
+    Ok((server, format!("https://127.0.0.1:{port}/healthz")))
+}
+
 /// A configuration of `loadtest/fixtures` with its places filled in; the same file serves the containers.
 fn fixture(name: &str, folder: &Path, port: u16) -> Result<String> {
     let path = root().join("loadtest/fixtures").join(name);
