@@ -139,15 +139,27 @@ pub(crate) fn observe_issuance(
 ) {
     let kind = kind.as_str();
     for answer in answers {
-        let outcome = if answer.is_ok() { "success" } else { "failure" };
-        counter!(names::ISSUANCE_TOTAL.name, "issuer_type" => kind, "outcome" => outcome)
-            .increment(1);
-        if let Err(error) = answer {
-            counter!(names::ISSUANCE_FAILURES_TOTAL.name, "issuer_type" => kind, "error_class" => error.class()).increment(1);
-        }
-        histogram!(names::ISSUANCE_DURATION_SECONDS.name, "issuer_type" => kind)
-            .record(took.as_secs_f64());
+        count_answer(kind, took, answer.as_ref().err());
     }
+}
+
+/// Counts a certificate that was signed before anything was written of it, and is stored.
+pub(crate) fn observe_signed_ahead(kind: IssuerType, took: Duration) {
+    count_answer(kind.as_str(), took, None);
+}
+
+fn count_answer(kind: &'static str, took: Duration, error: Option<&IssuerError>) {
+    let outcome = if error.is_none() {
+        "success"
+    } else {
+        "failure"
+    };
+    counter!(names::ISSUANCE_TOTAL.name, "issuer_type" => kind, "outcome" => outcome).increment(1);
+    if let Some(error) = error {
+        counter!(names::ISSUANCE_FAILURES_TOTAL.name, "issuer_type" => kind, "error_class" => error.class()).increment(1);
+    }
+    histogram!(names::ISSUANCE_DURATION_SECONDS.name, "issuer_type" => kind)
+        .record(took.as_secs_f64());
 }
 
 /// Counts how a deployment ended, by the report of its agent (targets §2).

@@ -239,7 +239,7 @@ fn drive(tools: &Tools, suite: &Suite, world: &mut World, shape: &Shape) -> Resu
     let mut checked = (suite.check)(world, &outcome)?;
     checked.push(Checked::told("commits", commits));
     if let Some(yardstick) = yardstick {
-        checked.extend(yardstick.ratios(&outcome.summary, commits, shape.seconds as f64));
+        checked.extend(yardstick.ratios(outcome.summary, commits, shape.seconds as f64));
     }
     checked.push(Checked::equal(
         "exit status of the server",

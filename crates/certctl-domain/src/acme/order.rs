@@ -34,7 +34,8 @@ impl OrderStatus {
         matches!(
             (self, next),
             (Self::Pending, Self::Ready | Self::Invalid)
-                | (Self::Ready, Self::Processing | Self::Invalid)
+                // At once where the CA in this process has signed before anything is written.
+                | (Self::Ready, Self::Processing | Self::Valid | Self::Invalid)
                 | (Self::Processing, Self::Valid | Self::Invalid)
         )
     }

@@ -81,6 +81,7 @@ pub async fn insert_completed(
         .map(|job| CompletedRow {
             job: NewJobRow {
                 status: JobStatus::Completed.as_str(),
+                status_changed_at: At(now),
                 ..(*job).into()
             },
             started_at: At(job.created_at),

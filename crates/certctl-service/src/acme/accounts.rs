@@ -84,11 +84,12 @@ impl Acme {
         let asked = NewAccount::parse(opened.jws.payload())?;
         let now = self.services.now();
         let thumbprint = jwk.thumbprint();
+        let epoch = self.state.known.epoch();
         if let Some(found) = self.account_of_key(&request.profile, &thumbprint).await? {
             in_force(found.status)?;
             // Nothing is written, but that the nonce is used is known everywhere.
             let signer = Signer {
-                known: self.state.known.keep(&found)?,
+                known: self.state.known.keep_read(&found, epoch)?,
                 kid: request.urls.account(&found.id),
             };
             self.touch(opened, &signer).await?;

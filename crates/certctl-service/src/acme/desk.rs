@@ -266,7 +266,7 @@ impl Acme {
         let now = self.services.now();
         let lane = tickets
             .iter()
-            .any(|one| matches!(one.work, Work::Finalize(_)))
+            .any(|one| matches!(&one.work, Work::Finalize(one) if one.is_to_be_signed()))
             .then(|| self.state.lanes.try_take())
             .flatten();
         let done = transaction!(self.services.db, "ACME desk", conn => {
@@ -287,7 +287,7 @@ impl Acme {
             self.services.wake.ring();
         }
         for (ticket, answer) in tickets.iter().zip(&answers) {
-            self.remember(ticket, answer.as_ref(), &accounts);
+            self.settle_ticket(ticket, answer.as_ref(), &accounts);
         }
         Ok(answers
             .into_iter()
@@ -315,13 +315,16 @@ impl Acme {
         Ok(())
     }
 
-    /// What is remembered of accounts is kept up with what was written, and forgotten where it proved old.
-    fn remember(
+    /// Counts what was issued. What is remembered of accounts is kept up with what was written, and forgotten where it proved old.
+    fn settle_ticket(
         &self,
         ticket: &Ticket,
         answer: Option<&Answer>,
         accounts: &HashMap<AcmeAccountId, Account>,
     ) {
+        if let (Work::Finalize(one), Some(Ok(Done::Order(order, _)))) = (&ticket.work, answer) {
+            one.count(&self.services, order);
+        }
         let known = &self.state.known;
         if let Some(Ok(Done::Account(account, _))) = answer {
             if known.keep(account).is_err() {

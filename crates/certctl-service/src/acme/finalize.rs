@@ -35,7 +35,7 @@ use certctl_repository::{
     jobs::{self, NewJob},
 };
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 use super::{
     Acme, OrderAnswer, Refusal, SignedRequest,
@@ -50,7 +50,7 @@ use super::{
     waiting::ended_event,
 };
 use crate::{
-    Error,
+    Error, Services,
     approvals::{Gated, count_bypassed},
     engine::{
         ahead::{self, Signed},
@@ -75,6 +75,22 @@ pub(super) struct Finalization {
     signed: Option<Signed>,
     /// Whether a second person is to be asked.
     is_gated: bool,
+}
+
+impl Finalization {
+    /// Whether a job is to sign.
+    pub(super) const fn is_to_be_signed(&self) -> bool {
+        self.signed.is_none()
+    }
+
+    /// Counts what was signed, once it is stored as that order's.
+    pub(super) fn count(&self, services: &Services, order: &Order) {
+        if let Some(signed) = &self.signed
+            && order.certificate_id.as_ref() == Some(&self.held.certificate.id)
+        {
+            services.count_ahead(&self.held, signed);
+        }
+    }
 }
 
 impl Acme {
@@ -103,18 +119,64 @@ impl Acme {
     ) -> Result<OrderAnswer, Refusal> {
         let signer = self.signer(opened, request).await?;
         let asked = Finalize::parse(opened.jws.payload())?;
-        let (order, authorizations) = self.own_recent_order(&signer, id).await?;
-        match order.status {
-            // Asking twice gives one certificate.
-            OrderStatus::Valid | OrderStatus::Processing => {
-                self.touch(opened, &signer).await?;
-                return Ok(answer_of(order, &authorizations, request));
+        let csr = &asked.csr;
+        let recent = self.own_recent_order(&signer, id);
+        let drafted = match &recent {
+            Some((order, _)) => self.draft_finalization(order, csr, &signer, request).await,
+            None => Err(absent("order")),
+        };
+        // Whatever is refused by what is remembered is looked at again: the order may be another by now.
+        let (order, authorizations, mut finalization) = match (recent, drafted) {
+            (Some((order, authorizations)), Ok(drafted)) => (order, authorizations, drafted),
+            _ => {
+                let (order, authorizations) = self.own_order(&signer, id).await?;
+                match order.status {
+                    // Asking twice gives one certificate.
+                    OrderStatus::Valid | OrderStatus::Processing => {
+                        self.touch(opened, &signer).await?;
+                        return Ok(answer_of(order, &authorizations, request));
+                    }
+                    OrderStatus::Ready => {}
+                    status => return Err(not_ready(status)),
+                }
+                let drafted = self.draft_finalization(&order, csr, &signer, request);
+                let drafted = drafted.await?;
+                (order, authorizations, drafted)
             }
-            OrderStatus::Pending | OrderStatus::Invalid => return Err(not_ready(order.status)),
-            OrderStatus::Ready => {}
+        };
+        let waiting = self.state.waiting.for_order(&order.id);
+        let deadline = Instant::now() + self.state.config.finalize_wait;
+        let waits_for_somebody = finalization.held.job.status == JobStatus::AwaitingApproval;
+        // Whoever finalises the same order again meanwhile would have signed what is dropped.
+        if !waits_for_somebody && self.may_sign_ahead() && waiting.is_alone() {
+            let (held, turns) = (&finalization.held, &self.state.signing);
+            finalization.signed = self.services.sign_ahead(held, turns, deadline).await;
         }
-        let spki = signer.known.key.spki_der();
-        let csr = csr::check(&asked.csr, &order.identifiers, spki)?;
+        let order = self
+            .submit_finalization(opened, &signer, finalization)
+            .await?;
+        let order = if waits_for_somebody {
+            order
+        } else {
+            self.wait_for(order, waiting, deadline).await?
+        };
+        Ok(answer_of(order, &authorizations, request))
+    }
+
+    fn may_sign_ahead(&self) -> bool {
+        let config = &self.state.config;
+        config.lanes > 0 && !config.finalize_wait.is_zero()
+    }
+
+    /// Everything that can be checked before the transaction, and what that is to write.
+    async fn draft_finalization(
+        &self,
+        order: &Order,
+        csr_der: &[u8],
+        signer: &Signer,
+        request: &SignedRequest,
+    ) -> Result<Finalization, Refusal> {
+        let csr = csr::check(csr_der, &order.identifiers, signer.known.key.spki_der())?;
         let view = self.view().await?;
         let profile = view.profile(&order.profile_id).ok_or_else(|| {
             Problem::new(ProblemType::BadCsr, "the profile of the order is disabled")
@@ -122,30 +184,14 @@ impl Acme {
         let defaults = view.defaults.as_ref().ok_or_else(not_set_up)?;
         check_key(&csr, profile)?;
         profile.admit(&order.identifiers)?;
-        self.check_caa(&order, request).await?;
+        self.check_caa(order, request).await?;
         let now = self.services.now();
-        let mut finalization =
-            finalization(&order, &csr, &signer.known.account, profile, defaults, now)?;
-        if finalization.is_gated && !self.services.config.approval_bypass {
-            finalization.held.job.status = JobStatus::AwaitingApproval;
+        let account = &signer.known.account;
+        let mut drafted = finalization(order, &csr, account, profile, defaults, now)?;
+        if drafted.is_gated && !self.services.config.approval_bypass {
+            drafted.held.job.status = JobStatus::AwaitingApproval;
         }
-        let waits_for_somebody = finalization.held.job.status == JobStatus::AwaitingApproval;
-        if !waits_for_somebody && self.state.config.lanes > 0 {
-            let signing = self.services.sign_ahead(&finalization.held);
-            // A key in a module may be slow: then the order is on record first, and a job waits for it.
-            let signed = timeout(self.state.config.finalize_wait, signing).await;
-            finalization.signed = signed.ok().flatten();
-        }
-        let waiting = self.state.waiting.for_order(&order.id);
-        let order = self
-            .submit_finalization(opened, &signer, finalization)
-            .await?;
-        let order = if waits_for_somebody {
-            order
-        } else {
-            self.wait_for(order, waiting).await?
-        };
-        Ok(answer_of(order, &authorizations, request))
+        Ok(drafted)
     }
 
     /// The order as it is then, whoever finalised it.
@@ -155,7 +201,7 @@ impl Acme {
         signer: &Signer,
         finalization: Finalization,
     ) -> Result<Order, Refusal> {
-        let held = finalization.held.clone();
+        let id = finalization.held.certificate.id.clone();
         let chain = finalization
             .signed
             .as_ref()
@@ -165,12 +211,10 @@ impl Acme {
             Done::Order(order, _) => *order,
             other => return Err(unexpected(&other)),
         };
-        let id = held.certificate.id.clone();
         // Another request for the same order may have been first; what was signed here is then dropped.
         if let Some(chain) = chain
             && order.certificate_id.as_ref() == Some(&id)
         {
-            self.services.count_ahead(&held);
             let chain = (order.account_id.clone(), order.issuer_id.clone(), chain);
             self.state.recent.keep_chain(id, chain);
         }

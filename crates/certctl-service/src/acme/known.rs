@@ -22,36 +22,67 @@ pub(super) struct Known {
     pub(super) key: Jwk,
 }
 
-pub(super) struct KnownAccounts(Mutex<Generations<AcmeAccountId, Arc<Known>>>);
+pub(super) struct KnownAccounts(Mutex<Kept>);
+
+struct Kept {
+    accounts: Generations<AcmeAccountId, Arc<Known>>,
+    /// How often something was written or forgotten.
+    epoch: u64,
+}
 
 impl KnownAccounts {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Generations::of(CAPACITY)))
+        Self(Mutex::new(Kept {
+            accounts: Generations::of(CAPACITY),
+            epoch: 0,
+        }))
     }
 
     fn get(&self, id: &AcmeAccountId) -> Option<Arc<Known>> {
-        self.lock().get(id)
+        self.lock().accounts.get(id)
     }
 
-    /// Remembers an account as the database has it.
-    pub(super) fn keep(&self, account: &Account) -> Result<Arc<Known>, Error> {
-        let key = Jwk::from_pem(&account.jwk_pem).map_err(Error::internal)?;
-        let known = Arc::new(Known {
-            account: account.clone(),
-            key,
-        });
-        self.lock().keep(account.id.clone(), Arc::clone(&known));
+    /// To be asked for before an account is read that is to be kept.
+    pub(super) fn epoch(&self) -> u64 {
+        self.lock().epoch
+    }
+
+    /// Remembers an account as it was written.
+    pub(super) fn keep(&self, account: &Account) -> Result<(), Error> {
+        let known = known(account)?;
+        let mut kept = self.lock();
+        kept.epoch += 1;
+        kept.accounts.keep(account.id.clone(), known);
+        Ok(())
+    }
+
+    /// Remembers an account as it was read since that epoch, unless one was written meanwhile: it might be this one.
+    pub(super) fn keep_read(&self, account: &Account, epoch: u64) -> Result<Arc<Known>, Error> {
+        let known = known(account)?;
+        let mut kept = self.lock();
+        if kept.epoch == epoch {
+            kept.accounts.keep(account.id.clone(), Arc::clone(&known));
+        }
         Ok(known)
     }
 
     pub(super) fn forget(&self, id: &AcmeAccountId) {
-        self.lock().take(id);
+        let mut kept = self.lock();
+        kept.epoch += 1;
+        kept.accounts.take(id);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Generations<AcmeAccountId, Arc<Known>>> {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
         // Whatever was being written when a thread panicked is a whole entry or none.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn known(account: &Account) -> Result<Arc<Known>, Error> {
+    Ok(Arc::new(Known {
+        account: account.clone(),
+        key: Jwk::from_pem(&account.jwk_pem).map_err(Error::internal)?,
+    }))
 }
 
 impl Acme {
@@ -65,9 +96,10 @@ impl Acme {
 
     /// An account as it is now.
     pub(super) async fn read_known(&self, id: &AcmeAccountId) -> Result<Option<Arc<Known>>, Error> {
+        let epoch = self.state.known.epoch();
         let found = accounts::find(&mut self.services.read().await?, id).await?;
         match found {
-            Some(account) => self.state.known.keep(&account).map(Some),
+            Some(account) => self.state.known.keep_read(&account, epoch).map(Some),
             None => {
                 self.state.known.forget(id);
                 Ok(None)

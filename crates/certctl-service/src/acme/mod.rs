@@ -36,6 +36,7 @@ use certctl_domain::{
     acme::AcmeAccountId,
 };
 use certctl_repository::{Backend, Db};
+use tokio::sync::Semaphore;
 
 pub(crate) use self::waiting::{orders_failed, orders_given_up, orders_succeeded};
 pub use self::{
@@ -70,6 +71,8 @@ pub(crate) struct State {
     desk: desk::Desk,
     pub(crate) waiting: waiting::Waiting,
     lanes: crate::engine::held::Lanes,
+    /// Who signs at a time before anything is written: as many as the machine runs at once.
+    signing: Semaphore,
     pools: dispatch::Pools,
     limits: limits::AcmeLimits,
 }
@@ -84,6 +87,7 @@ impl State {
             desk: desk::Desk::new(db.backend()),
             waiting: waiting::Waiting::default(),
             lanes: crate::engine::held::Lanes::new(config.lanes),
+            signing: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
             pools: dispatch::Pools::new(&config),
             limits: limits::AcmeLimits::new(&config, limits),
             config,

@@ -47,17 +47,10 @@ impl Acme {
         Ok(answer_of(order, &authorizations, request))
     }
 
-    /// An order of the account that signed, as it was at least when this replica made it: whoever changes it looks again.
-    pub(super) async fn own_recent_order(
-        &self,
-        signer: &Signer,
-        id: &str,
-    ) -> Result<Whole, Refusal> {
-        let recent = AcmeOrderId::parse(id).and_then(|id| self.state.recent.take_order(&id));
-        match recent.filter(|(order, _)| order.account_id == *signer.id()) {
-            Some(whole) => Ok(whole),
-            None => self.own_order(signer, id).await,
-        }
+    /// An order of the account that signed, as it was when this replica made it: whoever changes it looks again.
+    pub(super) fn own_recent_order(&self, signer: &Signer, id: &str) -> Option<Whole> {
+        let recent = self.state.recent.take_order(&AcmeOrderId::parse(id)?);
+        recent.filter(|(order, _)| order.account_id == *signer.id())
     }
 
     /// An order of the account that signed, with its authorisations. Whose it is comes before what it is.

@@ -12,7 +12,7 @@ use certctl_domain::{
 
 use super::generations::Generations;
 
-/// Orders and certificates in each of two generations: some megabytes when both are full.
+/// Orders and certificates in each of two generations: some megabytes when both are full, some tens where each has a hundred names.
 const CAPACITY: usize = 1000;
 
 /// An order with its authorisations.

@@ -46,7 +46,8 @@ type Bell = watch::Sender<Option<bool>>;
 pub(super) struct Waiter<'a> {
     waiting: &'a Waiting,
     order: AcmeOrderId,
-    ended: watch::Receiver<Option<bool>>,
+    /// Until it is dropped.
+    ended: Option<watch::Receiver<Option<bool>>>,
 }
 
 impl Waiting {
@@ -57,7 +58,7 @@ impl Waiting {
         Waiter {
             waiting: self,
             order: id.clone(),
-            ended: bell.subscribe(),
+            ended: Some(bell.subscribe()),
         }
     }
 
@@ -76,22 +77,31 @@ impl Waiting {
 }
 
 impl Waiter<'_> {
+    /// Whether nobody else is finalising the order here.
+    pub(super) fn is_alone(&self) -> bool {
+        self.waiting
+            .lock()
+            .get(&self.order)
+            .is_none_or(|bell| bell.receiver_count() <= 1)
+    }
+
     /// Waits until the order has ended; whether it is valid, if anybody is left to say so.
     async fn rung(&mut self) -> Option<bool> {
-        self.ended
-            .wait_for(Option::is_some)
-            .await
-            .ok()
-            .and_then(|ended| *ended)
+        let ended = self.ended.as_mut()?;
+        let ended = ended.wait_for(Option::is_some).await.ok()?;
+        *ended
     }
 }
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        let mut bells = self.waiting.lock();
+        let waiting = self.waiting;
+        let mut bells = waiting.lock();
+        // Under the lock, or of two who leave at the same time each would take the other for one who stays.
+        drop(self.ended.take());
         let is_last = bells
             .get(&self.order)
-            .is_some_and(|bell| bell.receiver_count() <= 1);
+            .is_some_and(|bell| bell.receiver_count() == 0);
         if is_last {
             bells.remove(&self.order);
         }
@@ -99,14 +109,14 @@ impl Drop for Waiter<'_> {
 }
 
 impl Acme {
-    /// Waits for an order that is being issued, as long as a client may be kept.
+    /// Waits for an order that is being issued, at most until then.
     pub(super) async fn wait_for(
         &self,
         order: Order,
         mut waiter: Waiter<'_>,
+        deadline: Instant,
     ) -> Result<Order, Refusal> {
         let mut order = order;
-        let deadline = Instant::now() + self.state.config.finalize_wait;
         while order.status == OrderStatus::Processing {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -207,5 +217,31 @@ impl Services {
         {
             state.waiting.ring(ended);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_bell_stays_told_and_goes_with_the_last_who_waits() {
+        let waiting = Waiting::default();
+        let id = AcmeOrderId::from_random([7; 10]);
+        let (mut first, mut second) = (waiting.for_order(&id), waiting.for_order(&id));
+        assert!(!first.is_alone());
+        waiting.ring(&[Ended {
+            order_id: id.clone(),
+            account_id: certctl_domain::acme::AcmeAccountId::from_stored("a".into()),
+            certificate_id: CertificateId::from_stored("c".into()),
+            is_valid: true,
+        }]);
+        // Both began to wait after it rang.
+        assert_eq!(first.rung().await, Some(true));
+        assert_eq!(second.rung().await, Some(true));
+        drop(first);
+        assert!(second.is_alone() && waiting.lock().len() == 1);
+        drop(second);
+        assert!(waiting.lock().is_empty());
     }
 }

@@ -4,12 +4,13 @@
 //! the CA in this process signs is seen by nobody until this process hands it out: what is lost with the process was never issued.
 //! So all that follows from it is entered at once, in one transaction, and only what is stored is handed out.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use certctl_domain::{
     audit::AuditEvent,
     certificate::{Certificate, CertificateStatus},
     id::CertificateId,
+    issuer::IssuerType,
     time::Timestamp,
 };
 use certctl_repository::{
@@ -20,6 +21,10 @@ use certctl_repository::{
     },
     notifications,
 };
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     held::Held,
@@ -28,7 +33,7 @@ use super::{
 };
 use crate::{
     Error, Services,
-    metrics::{RunEnd, observe_issuance, observe_run},
+    metrics::{RunEnd, observe_run, observe_signed_ahead},
     notifications as told, policies,
 };
 
@@ -38,6 +43,8 @@ pub(crate) struct Signed {
     /// The certificate as it is to be entered.
     certificate: Certificate,
     completion: Completion,
+    /// Who signed, and how long that took.
+    signed_by: (IssuerType, Duration),
 }
 
 impl Signed {
@@ -48,10 +55,16 @@ impl Signed {
 }
 
 impl Services {
-    /// Has signed what is not on record, if the CA's key is in this process. None where it is not, or where something is in the way,
-    /// which is then for a job to find and to tell.
-    pub(crate) async fn sign_ahead(&self, held: &Held) -> Option<Signed> {
+    /// Has signed what is not on record, if the CA's key is in this process and it answers by then. None where it is not, or where
+    /// something is in the way, which is then for a job to find, to tell and to count.
+    pub(crate) async fn sign_ahead(
+        &self,
+        held: &Held,
+        at_a_time: &Semaphore,
+        deadline: Instant,
+    ) -> Option<Signed> {
         let intent = &held.intent;
+        // Not within the time: it may read, and a read is not to be broken off.
         let connected = self.connected_issuer(&intent.issuer_id).await.ok()?;
         let is_ours = connected.issuer.status_signer().is_some();
         if !connected.enabled || !is_ours {
@@ -59,9 +72,13 @@ impl Services {
         }
         let request = request::build(intent).ok()?;
         let started = Instant::now();
-        let mut answers = connected.issuer.issue(vec![request]).await;
-        observe_issuance(connected.kind, started.elapsed(), &answers);
-        let issued = answers.pop()?.ok()?;
+        let signing = async {
+            let _turn = at_a_time.acquire().await.ok()?;
+            let mut answers = connected.issuer.issue(vec![request]).await;
+            answers.pop()?.ok()
+        };
+        let issued = timeout_at(deadline, signing).await.ok()??;
+        let signed_by = (connected.kind, started.elapsed());
         let now = self.now();
         let completion = completion_of(
             intent,
@@ -82,11 +99,14 @@ impl Services {
         Some(Signed {
             certificate,
             completion,
+            signed_by,
         })
     }
 
     /// Counts what [`enter`] entered, after the commit.
-    pub(crate) fn count_ahead(&self, held: &Held) {
+    pub(crate) fn count_ahead(&self, held: &Held, signed: &Signed) {
+        let (kind, took) = signed.signed_by;
+        observe_signed_ahead(kind, took);
         let job = &held.job;
         let started_at = Some(job.created_at);
         observe_run(

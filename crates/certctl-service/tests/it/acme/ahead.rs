@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use certctl_domain::ports::issuer::IssuerError;
 use certctl_repository::Backend;
-use certctl_service::acme::AcmeConfig;
+use certctl_service::{acme::AcmeConfig, config::ServiceConfig};
 use certctl_testkit::{TestDb, db_tests};
 
-use super::kit::{Client, Server, acme_config, body, csr_der, key, last, problem};
+use super::kit::{Client, Server, acme_config, body, csr_der, key, last, problem, serving};
 use crate::support::process;
 
 fn patient() -> AcmeConfig {
@@ -36,7 +36,8 @@ db_tests! {
         assert_eq!(client.status(&id).await, "valid");
         assert_eq!(process(&server.world.services).await.claimed, 0);
         let db = &server.world.db;
-        let job = "SELECT type || ' ' || status || ' ' || attempts AS value FROM jobs WHERE completed_at >= started_at AND lease_owner IS NULL";
+        let job = "SELECT type || ' ' || status || ' ' || attempts AS value FROM jobs \
+            WHERE completed_at >= started_at AND status_changed_at = completed_at AND lease_owner IS NULL";
         assert_eq!(db.texts(job).await, ["Issuance Completed 1"]);
         let stored = "SELECT m.status || ' ' || m.source AS value FROM managed_certificates m JOIN certificate_versions v ON v.certificate_id = m.id \
             WHERE m.expires_at = v.not_after AND m.renew_at < m.expires_at AND m.last_renewal_at IS NOT NULL";
@@ -72,8 +73,14 @@ db_tests! {
             let request = client.finalize_request(&id, &csr).await;
             client.acme.finalize(request, &id).await
         })).await;
-        let urls: Vec<String> = finalized.into_iter().map(|one| last(&body(&one.unwrap().order)["certificate"])).collect();
-        assert!(urls.iter().all(|url| *url == urls[0]), "{urls:?}");
+        let shown: Vec<_> = finalized.into_iter().map(|one| body(&one.unwrap().order)).collect();
+        // Who finds it being issued is told so.
+        assert!(shown.iter().all(|one| one["status"] == "valid" || one["status"] == "processing"), "{shown:?}");
+        while client.status(&id).await != "valid" {
+            tokio::task::yield_now().await;
+        }
+        let urls: Vec<String> = shown.iter().filter(|one| one["status"] == "valid").map(|one| last(&one["certificate"])).collect();
+        assert!(!urls.is_empty() && urls.iter().all(|url| *url == urls[0]), "{urls:?}");
         assert_eq!(server.world.versions().await.len(), 1);
         let chain = client.download(&urls[0]).await.unwrap().chain_pem;
         assert_eq!(client.download(&urls[0]).await.unwrap().chain_pem, chain);
@@ -103,6 +110,39 @@ db_tests! {
         assert!(other.download(&certificate).await.is_err());
         client.download(&certificate).await.unwrap();
         assert_eq!(server.world.versions().await.len(), 1);
+    }
+
+    async fn what_is_remembered_is_looked_at_again_before_it_refuses(db: TestDb) {
+        let server = Server::with(db, patient()).await;
+        let client = server.client().await;
+        let id = ordered(&client, "a.example.test").await;
+        server.world.db.execute("UPDATE acme_orders SET status = 'invalid'").await.unwrap();
+        // The request is bad, too, but the order comes first (acme-server §6).
+        let refused = client.finalize(&id, &["b.example.test"]).await;
+        assert_eq!(problem(refused), "403 orderNotReady");
+    }
+
+    async fn what_is_bypassed_is_signed_at_once_and_on_record(db: TestDb) {
+        let config = ServiceConfig { approval_bypass: true, ..serving(patient()) };
+        let server = Server::of(db, config).await;
+        server.world.profile(|profile| profile.requires_approval = true).await;
+        let client = server.client().await;
+        let id = ordered(&client, "a.example.test").await;
+        let done = client.finalize(&id, &["a.example.test"]).await.unwrap();
+        assert_eq!(body(&done.order)["status"], "valid");
+        assert_eq!(server.world.recorded("approval_bypassed").await, 1);
+        assert_eq!(process(&server.world.services).await.claimed, 0);
+    }
+
+    async fn where_no_client_is_kept_the_order_is_issued_behind_its_back(db: TestDb) {
+        let server = Server::with(db, AcmeConfig { finalize_wait: Duration::ZERO, ..patient() }).await;
+        let client = server.client().await;
+        let id = ordered(&client, "a.example.test").await;
+        let done = client.finalize(&id, &["a.example.test"]).await.unwrap();
+        assert_eq!(body(&done.order)["status"], "processing");
+        while client.status(&id).await != "valid" {
+            tokio::task::yield_now().await;
+        }
     }
 
     async fn nothing_is_signed_before_it_is_approved(db: TestDb) {
