@@ -13,7 +13,7 @@ use crate::support::process;
 fn patient() -> AcmeConfig {
     AcmeConfig {
         finalize_wait: Duration::from_secs(600),
-        lanes: 1,
+        lanes: 64,
         ..acme_config()
     }
 }
