@@ -7,7 +7,7 @@ use certctl_repository::Backend;
 use certctl_service::{acme::AcmeConfig, config::ServiceConfig};
 use certctl_testkit::{TestDb, db_tests};
 
-use super::kit::{Client, Server, acme_config, body, csr_der, key, last, problem, serving};
+use super::kit::{Server, acme_config, body, csr_der, key, last, problem, serving};
 use crate::support::process;
 
 fn patient() -> AcmeConfig {
@@ -18,15 +18,11 @@ fn patient() -> AcmeConfig {
     }
 }
 
-async fn ordered(client: &Client, name: &str) -> String {
-    client.order(&[name]).await.unwrap().id.to_string()
-}
-
 db_tests! {
     async fn an_order_is_issued_with_all_that_belongs_to_it(db: TestDb) {
         let server = Server::with(db, patient()).await;
         let client = server.client().await;
-        let id = ordered(&client, "a.example.test").await;
+        let id = client.ordered("a.example.test").await;
         let done = client.finalize(&id, &["a.example.test"]).await.unwrap();
         let shown = body(&done.order);
         assert_eq!((shown["status"].as_str().unwrap(), done.retry_after), ("valid", None));
@@ -53,11 +49,7 @@ db_tests! {
         let server = Server::with(db, patient()).await;
         let client = server.client().await;
         for (name, is_counted) in [("warm.example.test", false), ("a.example.test", true)] {
-            let before = server.world.services.db().commits();
-            let id = ordered(&client, name).await;
-            let done = client.finalize(&id, &[name]).await.unwrap();
-            client.download(&last(&body(&done.order)["certificate"])).await.unwrap();
-            let commits = server.world.services.db().commits() - before;
+            let commits = server.commits_of_an_order(&client, name).await;
             // New order, finalise, and, where replicas have to agree on nonces, the download.
             let expected = if server.world.db.backend() == Backend::Postgres { 3 } else { 2 };
             assert!(!is_counted || commits == expected, "{commits}");
@@ -67,7 +59,7 @@ db_tests! {
     async fn who_finalises_in_parallel_is_given_one_certificate(db: TestDb) {
         let server = Server::with(db, patient()).await;
         let client = server.client().await;
-        let id = ordered(&client, "a.example.test").await;
+        let id = client.ordered("a.example.test").await;
         let csr = csr_der(&key(), &["a.example.test"]);
         let finalized = futures_util::future::join_all((0..10).map(|_| async {
             let request = client.finalize_request(&id, &csr).await;
@@ -89,7 +81,7 @@ db_tests! {
     async fn what_was_signed_for_an_order_that_has_ended_is_dropped(db: TestDb) {
         let server = Server::with(db, patient()).await;
         let client = server.client().await;
-        let id = ordered(&client, "a.example.test").await;
+        let id = client.ordered("a.example.test").await;
         // By another replica, while this one remembers that it is ready.
         server.world.db.execute("UPDATE acme_orders SET status = 'invalid'").await.unwrap();
         let refused = client.finalize(&id, &["a.example.test"]).await;
@@ -103,7 +95,7 @@ db_tests! {
     async fn what_is_remembered_of_an_order_is_for_its_account(db: TestDb) {
         let server = Server::with(db, patient()).await;
         let (client, other) = (server.client().await, server.client().await);
-        let id = ordered(&client, "a.example.test").await;
+        let id = client.ordered("a.example.test").await;
         assert!(other.finalize(&id, &["a.example.test"]).await.is_err());
         let done = client.finalize(&id, &["a.example.test"]).await.unwrap();
         let certificate = last(&body(&done.order)["certificate"]);
@@ -115,7 +107,7 @@ db_tests! {
     async fn what_is_remembered_is_looked_at_again_before_it_refuses(db: TestDb) {
         let server = Server::with(db, patient()).await;
         let client = server.client().await;
-        let id = ordered(&client, "a.example.test").await;
+        let id = client.ordered("a.example.test").await;
         server.world.db.execute("UPDATE acme_orders SET status = 'invalid'").await.unwrap();
         // The request is bad, too, but the order comes first (acme-server §6).
         let refused = client.finalize(&id, &["b.example.test"]).await;
@@ -127,7 +119,7 @@ db_tests! {
         let server = Server::of(db, config).await;
         server.world.profile(|profile| profile.requires_approval = true).await;
         let client = server.client().await;
-        let id = ordered(&client, "a.example.test").await;
+        let id = client.ordered("a.example.test").await;
         let done = client.finalize(&id, &["a.example.test"]).await.unwrap();
         assert_eq!(body(&done.order)["status"], "valid");
         assert_eq!(server.world.recorded("approval_bypassed").await, 1);
@@ -137,7 +129,7 @@ db_tests! {
     async fn where_no_client_is_kept_the_order_is_issued_behind_its_back(db: TestDb) {
         let server = Server::with(db, AcmeConfig { finalize_wait: Duration::ZERO, ..patient() }).await;
         let client = server.client().await;
-        let id = ordered(&client, "a.example.test").await;
+        let id = client.ordered("a.example.test").await;
         let done = client.finalize(&id, &["a.example.test"]).await.unwrap();
         assert_eq!(body(&done.order)["status"], "processing");
         while client.status(&id).await != "valid" {
@@ -149,7 +141,7 @@ db_tests! {
         let server = Server::with(db, patient()).await;
         server.world.profile(|profile| profile.requires_approval = true).await;
         let client = server.client().await;
-        let id = ordered(&client, "a.example.test").await;
+        let id = client.ordered("a.example.test").await;
         let done = client.finalize(&id, &["a.example.test"]).await.unwrap();
         assert_eq!(body(&done.order)["status"], "processing");
         assert_eq!(server.world.ca.signed(), Vec::<String>::new());
@@ -158,7 +150,7 @@ db_tests! {
     async fn what_our_ca_refuses_is_told_by_its_job(db: TestDb) {
         let server = Server::with(db, patient()).await;
         let client = server.client().await;
-        let id = ordered(&client, "a.example.test").await;
+        let id = client.ordered("a.example.test").await;
         server.world.ca.refuse(Some(IssuerError::Validation("the CA has expired".into())));
         let done = client.finalize(&id, &["a.example.test"]).await.unwrap();
         assert_eq!(body(&done.order)["status"], "invalid");

@@ -207,6 +207,16 @@ impl Server {
         guard
     }
 
+    /// Transactions that an order costs, from its making to the download.
+    pub(super) async fn commits_of_an_order(&self, client: &Client, name: &str) -> u64 {
+        let before = self.world.services.db().commits();
+        let id = client.ordered(name).await;
+        let done = client.finalize(&id, &[name]).await.unwrap();
+        let url = last(&body(&done.order)["certificate"]);
+        client.download(&url).await.unwrap();
+        self.world.services.db().commits() - before
+    }
+
     /// An order that has led to a certificate.
     pub(super) async fn issued(&self, client: &Client, name: &str) -> (String, Download) {
         let order = client.order(&[name]).await.unwrap();
@@ -316,6 +326,11 @@ impl Client {
         self.kid = self.urls.account(&answer.id);
         self.id = answer.id.to_string();
         Ok(answer)
+    }
+
+    /// The id of an order for one name.
+    pub(super) async fn ordered(&self, name: &str) -> String {
+        self.order(&[name]).await.unwrap().id.to_string()
     }
 
     pub(super) async fn order(&self, names: &[&str]) -> Result<OrderAnswer, Refusal> {

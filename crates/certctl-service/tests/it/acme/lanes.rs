@@ -7,7 +7,7 @@ use certctl_repository::Backend;
 use certctl_service::acme::AcmeConfig;
 use certctl_testkit::{TestDb, db_tests};
 
-use super::kit::{Client, Server, acme_config, body, csr_der, key, last, serving};
+use super::kit::{Server, acme_config, body, csr_der, key, last, serving};
 use crate::support::process;
 
 /// A server that issues by itself, and answers when it has.
@@ -26,15 +26,11 @@ async fn asking_elsewhere(db: TestDb, config: AcmeConfig) -> Server {
     server
 }
 
-async fn ordered(client: &Client, name: &str) -> String {
-    client.order(&[name]).await.unwrap().id.to_string()
-}
-
 db_tests! {
     async fn an_order_is_issued_while_its_client_waits(db: TestDb) {
         let server = asking_elsewhere(db, at_once(64)).await;
         let client = server.client().await;
-        let id = ordered(&client, "a.example.test").await;
+        let id = client.ordered("a.example.test").await;
         let done = client.finalize(&id, &["a.example.test"]).await.unwrap();
         let shown = body(&done.order);
         assert_eq!((shown["status"].as_str().unwrap(), done.retry_after), ("valid", None));
@@ -53,11 +49,7 @@ db_tests! {
         let server = asking_elsewhere(db, at_once(64)).await;
         let client = server.client().await;
         for (name, is_counted) in [("warm.example.test", false), ("a.example.test", true)] {
-            let before = server.world.services.db().commits();
-            let id = ordered(&client, name).await;
-            let done = client.finalize(&id, &[name]).await.unwrap();
-            client.download(&last(&body(&done.order)["certificate"])).await.unwrap();
-            let commits = server.world.services.db().commits() - before;
+            let commits = server.commits_of_an_order(&client, name).await;
             // New order, finalise, what was signed, and, where replicas have to agree on nonces, the download.
             let expected = if server.world.db.backend() == Backend::Postgres { 4 } else { 3 };
             assert!(!is_counted || commits == expected, "{commits}");
@@ -72,7 +64,7 @@ db_tests! {
         let done = futures_util::future::join_all(names.iter().map(|name| {
             let client = &client;
             async move {
-                let id = ordered(client, name).await;
+                let id = client.ordered(name).await;
                 body(&client.finalize(&id, &[name]).await.unwrap().order)["status"].clone()
             }
         })).await;
@@ -85,7 +77,7 @@ db_tests! {
     async fn one_order_gives_one_certificate(db: TestDb) {
         let server = asking_elsewhere(db, at_once(64)).await;
         let client = server.client().await;
-        let id = ordered(&client, "a.example.test").await;
+        let id = client.ordered("a.example.test").await;
         let csr = csr_der(&key(), &["a.example.test"]);
         let finalized = futures_util::future::join_all((0..10).map(|_| async {
             let request = client.finalize_request(&id, &csr).await;
@@ -102,7 +94,7 @@ db_tests! {
     async fn what_is_refused_for_good_ends_the_order(db: TestDb) {
         let server = asking_elsewhere(db, at_once(64)).await;
         let client = server.client().await;
-        let id = ordered(&client, "a.example.test").await;
+        let id = client.ordered("a.example.test").await;
         server.world.ca.refuse(Some(IssuerError::Validation("secret words of a CA".into())));
         let done = client.finalize(&id, &["a.example.test"]).await.unwrap();
         let shown = body(&done.order);
@@ -114,7 +106,7 @@ db_tests! {
     async fn what_was_signed_and_not_stored_is_signed_again_elsewhere(db: TestDb) {
         let server = asking_elsewhere(db, AcmeConfig { finalize_wait: Duration::ZERO, ..at_once(64) }).await;
         let client = server.client().await;
-        let id = ordered(&client, "a.example.test").await;
+        let id = client.ordered("a.example.test").await;
         // Signed, and then nothing more is heard for longer than the lease.
         let door = server.world.ca.shut(true);
         client.finalize(&id, &["a.example.test"]).await.unwrap();
@@ -128,7 +120,7 @@ db_tests! {
         door.open();
         let signed = [server.world.ca.signed(), ca.signed()].concat();
         assert_eq!(signed, [signed[0].clone(), signed[0].clone()]);
-        let later = ordered(&client, "b.example.test").await;
+        let later = client.ordered("b.example.test").await;
         client.finalize(&later, &["b.example.test"]).await.unwrap();
         while client.status(&later).await != "valid" {
             tokio::task::yield_now().await;
@@ -141,7 +133,7 @@ db_tests! {
     async fn what_comes_beyond_the_lanes_is_left_to_the_processor(db: TestDb) {
         let server = asking_elsewhere(db, AcmeConfig { finalize_wait: Duration::ZERO, ..at_once(1) }).await;
         let client = server.client().await;
-        let (first, second) = (ordered(&client, "a.example.test").await, ordered(&client, "b.example.test").await);
+        let (first, second) = (client.ordered("a.example.test").await, client.ordered("b.example.test").await);
         let door = server.world.ca.shut(false);
         client.finalize(&first, &["a.example.test"]).await.unwrap();
         door.arrived().await;
