@@ -23,14 +23,22 @@ function bytes(text) {
   return all;
 }
 
+/**
+ * The public key as a JWK. It is taken from the uncompressed point, because k6 1.1.0 leaves out leading zeros where it makes a JWK
+ * itself: one key in 128 then has a coordinate shorter than its field, which RFC 7518 section 6.2.1.2 does not allow.
+ */
+export async function jwkOf(publicKey) {
+  const point = await crypto.subtle.exportKey('raw', publicKey);
+  return { crv: 'P-256', kty: 'EC', x: url64(point.slice(1, 33)), y: url64(point.slice(33, 65)) };
+}
+
 export class Client {
   /** Makes a key and an account. */
   static async join(directoryUrl) {
     const client = new Client();
     client.directory = http.get(directoryUrl, { tags: { name: 'directory' } }).json();
     client.keys = await crypto.subtle.generateKey(P256, true, ['sign', 'verify']);
-    const { kty, crv, x, y } = await crypto.subtle.exportKey('jwk', client.keys.publicKey);
-    client.jwk = { crv, kty, x, y };
+    client.jwk = await jwkOf(client.keys.publicKey);
     const answer = await client.post(client.directory.newAccount, { termsOfServiceAgreed: true }, 'new-account');
     if (answer.status !== 201) throw new Error(`no account: ${answer.status} ${answer.body}`);
     client.kid = answer.headers.Location;

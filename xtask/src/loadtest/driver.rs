@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::stack::home::{Home, append_to, bare, tail};
 use crate::stack::python;
-use crate::step::root;
+use crate::step::{root, run};
 
 /// What k6 ends with when a threshold was breached.
 const BREACHED: i32 = 99;
@@ -118,6 +118,15 @@ impl Driver {
 /// Where k6 is; installed when it is not there yet.
 pub(super) fn k6() -> Result<PathBuf> {
     Ok(python::K6.programs()?.join("k6"))
+}
+
+/// Whether the driver's own keys are written as ACME wants them, which a run with few accounts would mostly not notice.
+pub(super) fn check_keys() -> Result<()> {
+    let mut command = bare(&k6()?);
+    command
+        .args(["run", "--quiet", "--no-usage-report", "k6/acme_keys.js"])
+        .current_dir(root().join("loadtest"));
+    run(command)
 }
 
 /// Reads the one summary that a script has written into a folder.

@@ -31,6 +31,7 @@ use crate::stack::database::Backend;
 
 /// Every tier of the contract, ten seconds each: what a change has to pass.
 pub(crate) fn smoke() -> Result<()> {
+    driver::check_keys()?;
     Options::smoke(Backend::Postgres).run(&[&suite::API])?;
     Options::smoke(Backend::Sqlite).run(&[
         &suite::BULK,
