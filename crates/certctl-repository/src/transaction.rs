@@ -13,10 +13,19 @@ use crate::{Conn, Db, Error};
 ///
 /// The body may run twice, so it only reads and writes rows. It is a block of an async function that may use `?`; its value is
 /// `Result<T, E>` where `E: From<certctl_repository::Error> + RetryHint`.
+///
+/// With `by_key` before the name, PostgreSQL reads no table from end to end in it that has an index to go by; see
+/// [`Attempts::by_key`].
 #[macro_export]
 macro_rules! transaction {
-    ($db:expr, $name:literal, $conn:ident => $body:block) => {{
-        let mut attempts = $crate::Attempts::new($name);
+    ($db:expr, by_key $name:literal, $conn:ident => $body:block) => {
+        $crate::transaction!(@ $db, $crate::Attempts::new($name).by_key(), $conn => $body)
+    };
+    ($db:expr, $name:literal, $conn:ident => $body:block) => {
+        $crate::transaction!(@ $db, $crate::Attempts::new($name), $conn => $body)
+    };
+    (@ $db:expr, $attempts:expr, $conn:ident => $body:block) => {{
+        let mut attempts = $attempts;
         loop {
             let mut owned = match $db.begin(&mut attempts).await {
                 Ok(transaction) => transaction,
@@ -64,9 +73,18 @@ impl RetryHint for Error {
 #[derive(Debug)]
 pub struct Attempts {
     name: &'static str,
+    is_by_key: bool,
     made: u32,
     started: Instant,
 }
+
+/// How a transaction begins on PostgreSQL.
+const BEGIN: &str = "BEGIN";
+/// How one begins whose statements all go by keys: no table from end to end, neither by itself nor along an index into a hash. What
+/// has no other way, a small table without a fitting index, is then estimated to cost ten thousand million, for which PostgreSQL
+/// would compile it first: hence without `jit`.
+const BEGIN_BY_KEY: &str = "BEGIN; SET LOCAL enable_seqscan TO off; SET LOCAL enable_hashjoin TO off; \
+     SET LOCAL enable_mergejoin TO off; SET LOCAL jit TO off";
 
 /// Attempts after which contention is reported instead of tried again.
 const MAX_ATTEMPTS: u32 = 10;
@@ -80,8 +98,22 @@ impl Attempts {
     pub fn new(name: &'static str) -> Self {
         Self {
             name,
+            is_by_key: false,
             made: 0,
             started: Instant::now(),
+        }
+    }
+
+    /// All its statements find a few rows by their keys.
+    ///
+    /// PostgreSQL plans a prepared statement for good after its fifth use, and keeps to the plan until the table has been analysed. On
+    /// a new installation the tables are next to empty then, so that it reads them from end to end, and goes on so for minutes while
+    /// they grow by hundreds of rows a second. This tells it that a few keys are never worth that.
+    #[must_use]
+    pub fn by_key(self) -> Self {
+        Self {
+            is_by_key: true,
+            ..self
         }
     }
 
@@ -119,19 +151,25 @@ impl Db {
     /// another program keeps SQLite locked.
     pub async fn begin(&self, attempts: &mut Attempts) -> Result<Transaction, Error> {
         attempts.begin();
-        let begun = self.begun().await;
+        let begun = self
+            .begun(if attempts.is_by_key {
+                BEGIN_BY_KEY
+            } else {
+                BEGIN
+            })
+            .await;
         if begun.is_err() {
             attempts.end("failed");
         }
         begun
     }
 
-    async fn begun(&self) -> Result<Transaction, Error> {
+    async fn begun(&self, postgres: &'static str) -> Result<Transaction, Error> {
         let mut stale = 0;
         loop {
             let mut conn = self.writer().await?;
             let begun = on_conn!(&mut conn,
-                pg c => c.batch_execute("BEGIN").await,
+                pg c => c.batch_execute(postgres).await,
                 // So that it never fails half way for having read first. Whoever has to wait for another program waits here, and
                 // so not in the way of others.
                 sqlite c => c.batch_execute("BEGIN IMMEDIATE").await,

@@ -310,7 +310,7 @@ pub async fn begin(conn: &mut Conn, orders: &[Finalized], now: Timestamp) -> Res
                 OrderStatus::Processing
             };
             json!({"ord": one.order_id.as_str(), "csr": one.csr_pem, "cert": one.certificate_id.as_str(), "job": one.job_id.as_str(),
-                   "state": status.as_str()})
+                   "state": status.as_str(), "was": OrderStatus::Ready.as_str()})
         })
         .collect();
     let columns = [
@@ -319,12 +319,15 @@ pub async fn begin(conn: &mut Conn, orders: &[Finalized], now: Timestamp) -> Res
         ("cert", "text"),
         ("job", "text"),
         ("state", "text"),
+        ("was", "text"),
     ];
     let batch = Batch::new(conn, &columns, rows);
+    // The state comes with the rows, because a constant would let PostgreSQL go by the index of open orders, in which every order
+    // that has been finalised since the last VACUUM still stands.
     let sql = batch.statement(
         conn,
         "UPDATE acme_orders SET status = b.state, csr_pem = b.csr, certificate_id = b.cert, job_id = b.job, updated_at = $2 \
-         FROM {batch} WHERE acme_orders.id = b.ord AND status = 'ready'",
+         FROM {batch} WHERE acme_orders.id = b.ord AND acme_orders.status = b.was",
     );
     let changed = on_conn!(conn, c => diesel::sql_query(sql)
         .bind::<JsonDoc, _>(&batch.rows)

@@ -21,7 +21,7 @@ use certctl_repository::{
 };
 use certctl_testkit::{TestDb, database::START, db_tests};
 
-use crate::plans::{Caught, check, fill, full_scan, plan};
+use crate::plans::{Caught, check, fill, full_scan, plan, plan_as_it_is};
 
 /// Thousands of orders of hundreds of accounts, nearly all of which have ended.
 async fn fill_acme(db: &TestDb) {
@@ -162,5 +162,36 @@ db_tests! {
         check!(db, "expire authorisations", conn => sweeps::expire_authorizations(conn, &problem, 100, now).await);
         check!(db, "expire orders", conn => sweeps::expire_orders(conn, &problem, 100, now).await);
         check!(db, "delete orders", conn => sweeps::delete_ended(conn, now, 100, now).await);
+    }
+
+    async fn what_is_planned_on_empty_tables_goes_by_keys_when_they_are_full(db: TestDb) {
+        db.seed_basics().await;
+        let ready = AcmeOrderId::from_stored("acme-ord-102".into());
+        let finalized = [Finalized {
+            order_id: ready.clone(), csr_pem: String::new(), certificate_id: CertificateId::from_stored("mc-77".into()),
+            job_id: JobId::from_stored("job-77".into()), is_issued: false,
+        }];
+        let caught = Caught::default();
+        let planned: Result<(), certctl_repository::Error> = transaction!(db, by_key "plans", conn => {
+            caught.on(conn);
+            orders::lock_many(conn, std::slice::from_ref(&ready)).await?;
+            // There is none, and it says so; its statement was sent.
+            assert!(orders::begin(conn, &finalized, START).await.is_err());
+            let statements = caught.off(conn);
+            assert_eq!(statements.len(), 2, "{statements:?}");
+            for sql in statements {
+                let steps = plan_as_it_is(conn, &sql).await;
+                assert!(full_scan(&steps).is_none(), "{sql}\n{}", steps.join("\n"));
+                let all = steps.join("\n");
+                assert!(!all.contains("Hash") && !all.contains("Merge"), "{sql}\n{all}");
+                assert!(!all.contains("acme_orders_expiring"), "the index of open orders, where ended ones stand until a VACUUM:\n{sql}\n{all}");
+            }
+            Ok(())
+        });
+        planned.unwrap();
+        if db.backend() == Backend::Postgres {
+            let setting = "SELECT string_agg(setting, ' ') AS value FROM pg_settings WHERE name IN ('enable_seqscan', 'enable_hashjoin', 'enable_mergejoin', 'jit')";
+            assert_eq!(db.text(setting).await, "on on on on", "of the connection, after the transaction");
+        }
     }
 }

@@ -93,8 +93,20 @@ impl Caught {
     }
 }
 
-/// How the database would carry a statement out, a step for each line.
+/// How the database would carry a statement out if it could not read whole tables, a step for each line.
+///
+/// A table of the size of these is read whole for a few rows of it too, since that is quicker; what is asked is whether there is
+/// another way.
 pub(crate) async fn plan(conn: &mut Conn, sql: &str) -> Vec<String> {
+    if let Conn::Postgres(object) = conn {
+        let set = object.batch_execute("SET LOCAL enable_seqscan = off").await;
+        set.unwrap();
+    }
+    plan_as_it_is(conn, sql).await
+}
+
+/// How the database would carry a statement out, a step for each line.
+pub(crate) async fn plan_as_it_is(conn: &mut Conn, sql: &str) -> Vec<String> {
     match conn {
         Conn::Sqlite(object) => {
             let steps: Vec<Step> = diesel::sql_query(format!("EXPLAIN QUERY PLAN {sql}"))
@@ -104,8 +116,7 @@ pub(crate) async fn plan(conn: &mut Conn, sql: &str) -> Vec<String> {
             steps.into_iter().map(|step| step.detail).collect()
         }
         Conn::Postgres(object) => {
-            // A generic plan, as a prepared statement ends up with: it must be good whatever is asked for. A table of this size is
-            // read whole for a few rows of it too, since that is quicker; what is asked is whether there is another way.
+            // A generic plan, as a prepared statement ends up with: it must be good whatever is asked for.
             let count = (1..20)
                 .rev()
                 .find(|number| sql.contains(&format!("${number}")))
@@ -118,7 +129,7 @@ pub(crate) async fn plan(conn: &mut Conn, sql: &str) -> Vec<String> {
             };
             object
                 .batch_execute(&format!(
-                    "SET LOCAL enable_seqscan = off; SET plan_cache_mode = force_generic_plan; PREPARE look AS {sql}"
+                    "SET plan_cache_mode = force_generic_plan; PREPARE look AS {sql}"
                 ))
                 .await
                 .unwrap_or_else(|error| panic!("{sql}: {error}"));
