@@ -6,7 +6,7 @@
 import http from 'k6/http';
 import exec from 'k6/execution';
 import { BASE, TOKEN, given, padded } from './lib/env.js';
-import { Plan, begin, judged, lengths } from './lib/plan.js';
+import { Plan, WARM, begin, judged, lengths } from './lib/plan.js';
 import { summaryOf } from './lib/summary.js';
 
 const RATE = Number(given('K6_AGENT_RATE', '167'));
@@ -15,17 +15,25 @@ const FLEET = Number(given('K6_AGENT_FLEET', '5000'));
 const OWN_TOKEN = given('K6_AGENT_TOKEN_PREFIX', '');
 const NAME = given('LOADTEST_SUMMARY', 'agent-storm');
 
+// A flood is one of heartbeats: 800 handshakes in its first second would be measured in their place.
+const WARM_VUS = Number(given('K6_AGENT_WARM_VUS', '0'));
+
 const plan = new Plan(NAME);
+if (WARM_VUS) plan.warm(WARM_VUS, 'open');
 plan.arrival('agent_storm', {
   rate: RATE,
   vus: Number(given('K6_AGENT_VUS', '50')),
   max: Number(given('K6_AGENT_MAX_VUS', '200')),
-  exec: 'heartbeat', p95: 500, p99: 1000, failed: 0.001,
+  exec: 'heartbeat', at: WARM_VUS ? WARM : 0, p95: 500, p99: 1000, failed: 0.001,
 });
 lengths(plan);
 
 export const options = plan.options();
 export const handleSummary = summaryOf(plan);
+
+export function open() {
+  http.get(`${BASE}/health`);
+}
 
 export function heartbeat() {
   begin();

@@ -278,7 +278,7 @@ fn audit_trail(services: &Services, intervals: Intervals) -> [Loop; 3] {
                 async move { services.api_trail_is_long().await }.boxed()
             })),
             body: body(services, |services, _| async move {
-                services.flush_api_trail().await?;
+                services.flush_api_trail_in_turn().await?;
                 Ok(None)
             }),
         },

@@ -15,6 +15,8 @@ export const serverErrors = new Rate('server_errors');
 const SLICES = Math.max(5, Math.min(30, Math.floor(DURATION)));
 /** The length for which the offsets of the contract are meant, in seconds. */
 const FULL = 300;
+/** How long connections may take to be opened, in seconds. */
+export const WARM = 10;
 
 export class Plan {
   /** `name` becomes part of the name of the summary: `summary-<name>.json`. */
@@ -85,6 +87,17 @@ export class Plan {
     };
     this.limit(`iterations{scenario:${name}}`, `count==${spec.iterations}`);
     return this.judge(name, { ...spec, length: spec.seconds || DURATION }, `${spec.iterations} times`);
+  }
+
+  /**
+   * Has so many VUs open their connections before anything is measured; what is measured starts at the second `WARM`. A VU keeps its
+   * connection from one scenario to the next.
+   */
+  warm(vus, exec) {
+    this.scenarios.warm = {
+      executor: 'per-vu-iterations', exec, vus: Math.max(1, Math.round(vus * SCALE)), iterations: 1, maxDuration: `${WARM}s`, gracefulStop: '0s',
+    };
+    return this;
   }
 
   /** A further threshold. */

@@ -203,6 +203,7 @@ pub(super) fn prepare_tokens(
             if shape.is_optimised { "2000" } else { "500" },
         ),
         ("K6_AGENT_VUS", "800"),
+        ("K6_AGENT_WARM_VUS", "800"),
         ("K6_AGENT_MAX_VUS", "1000"),
         ("K6_AGENT_TOKEN_PREFIX", TOKEN_PREFIX),
         ("LOADTEST_SUMMARY", "agent-flood"),
@@ -235,7 +236,7 @@ pub(super) fn prepare_rush(_: &World, variables: &mut Variables, shape: &Shape) 
 /// As the storm, and what it costs.
 pub(super) fn flood(world: &World, outcome: &Outcome<'_>) -> Result<Vec<Checked>> {
     let mut checked = super::checks::heartbeats(world, outcome)?;
-    let sent = outcome.metric("iterations", "count")?;
+    let sent = outcome.metric("iterations{scenario:agent_storm}", "count")?;
     // Unoptimised programs are asked for fewer, and flushes go by the clock.
     if outcome.is_optimised {
         checked.push(Checked::at_most(

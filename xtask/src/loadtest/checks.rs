@@ -181,7 +181,7 @@ pub(super) fn heartbeats(world: &World, outcome: &Outcome<'_>) -> Result<Vec<Che
             outcome.began
         ),
     )?;
-    let sent = outcome.metric("iterations", "count")?;
+    let sent = outcome.metric("iterations{scenario:agent_storm}", "count")?;
     let reached = sent.min(FLEET);
     Ok(vec![
         Checked::at_least(

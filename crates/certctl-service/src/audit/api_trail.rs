@@ -191,23 +191,37 @@ impl Services {
         }
     }
 
-    /// Writes the calls that wait when it begins, as many as one transaction takes at a time; how many there were.
+    /// Writes the calls that wait, as many as one transaction takes at a time; how many there were.
     ///
     /// # Errors
     /// [`Error::Unavailable`]; what was not written waits on.
     pub async fn flush_api_trail(&self) -> Result<usize, Error> {
+        self.flush_calls(|_| true).await
+    }
+
+    /// As [`Self::flush_api_trail`], but after a whole transaction of calls the few that came meanwhile wait for the next turn: written
+    /// at once they would be a commit for a few rows, over and over.
+    ///
+    /// # Errors
+    /// As [`Self::flush_api_trail`].
+    pub async fn flush_api_trail_in_turn(&self) -> Result<usize, Error> {
+        self.flush_calls(|written| written == 0).await
+    }
+
+    /// `takes_few` says whether less than a transaction takes is written after so many.
+    async fn flush_calls(&self, takes_few: impl Fn(usize) -> bool + Send) -> Result<usize, Error> {
         let _one = self.audit.calls.flushing.lock().await;
         let mut count = 0;
         loop {
             let rows = self.audit.calls.oldest();
-            if rows.is_empty() {
+            let is_few = rows.len() < CHUNK;
+            if rows.is_empty() || (is_few && !takes_few(count)) {
                 return Ok(count);
             }
             self.write_calls(&rows).await?;
             self.audit.calls.written(rows.len());
             count += rows.len();
-            // What came meanwhile waits for the next time: written at once it would be a commit for a few rows, over and over.
-            if rows.len() < CHUNK {
+            if is_few {
                 return Ok(count);
             }
         }

@@ -125,6 +125,19 @@ db_tests! {
         assert_eq!(one.db().commits() - commits, 3);
     }
 
+    async fn in_turn_the_few_that_come_after_five_hundred_wait(db: TestDb) {
+        let one = with_room(&db, 10_000);
+        for number in 0..1201 {
+            one.record_api_call(&call(&format!("/{number:04}"))).await;
+        }
+        let commits = one.db().commits();
+        assert_eq!(one.flush_api_trail_in_turn().await.unwrap(), 1000);
+        assert_eq!(one.db().commits() - commits, 2);
+        assert_eq!(one.flush_api_trail_in_turn().await.unwrap(), 201, "nobody waits longer than a turn");
+        assert_eq!(one.flush_api_trail_in_turn().await.unwrap(), 0);
+        assert_eq!(written(&db).await.len(), 1201);
+    }
+
     async fn of_heartbeats_one_for_each_agent_and_hour_is_enough_where_that_is_configured(db: TestDb) {
         let (one, two) = (sampling(&db, "one", 100), sampling(&db, "two", 100));
         let all = with_room(&db, 100);

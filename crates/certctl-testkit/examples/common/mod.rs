@@ -131,7 +131,7 @@ async fn write_api_trail(services: Services) {
             () = services.api_trail_is_long() => {}
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
         }
-        if let Err(error) = services.flush_api_trail().await {
+        if let Err(error) = services.flush_api_trail_in_turn().await {
             eprintln!("the trail of calls could not be written: {error}");
         }
     }
