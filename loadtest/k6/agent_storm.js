@@ -32,7 +32,7 @@ export const options = plan.options();
 export const handleSummary = summaryOf(plan);
 
 export function open() {
-  http.get(`${BASE}/health`);
+  judged(http.get(`${BASE}/health`), 'health', [200]);
 }
 
 export function heartbeat() {

@@ -95,9 +95,10 @@ export class Plan {
    */
   warm(vus, exec) {
     this.scenarios.warm = {
-      executor: 'per-vu-iterations', exec, vus: Math.max(1, Math.round(vus * SCALE)), iterations: 1, maxDuration: `${WARM}s`, gracefulStop: '0s',
+      executor: 'per-vu-iterations', exec, vus, iterations: 1, maxDuration: `${WARM}s`, gracefulStop: '0s',
     };
-    return this;
+    this.limit('iterations{scenario:warm}', `count==${vus}`);
+    return this.limit('checks{scenario:warm}', 'rate==1');
   }
 
   /** A further threshold. */

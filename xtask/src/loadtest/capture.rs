@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::report::scenarios;
+use super::report::{scenarios, shortened};
 use crate::step::root;
 
 /// Put the results of load tests into the table of baselines
@@ -103,7 +103,14 @@ fn capture(summaries: &[Value]) -> String {
                 host["cpu"].as_str().unwrap_or("a processor")
             ),
             format!("{} MiB", host["memory_mib"]),
-            format!("Linux {}", host["kernel"].as_str().unwrap_or_default()),
+            // What distributors and hosts append says nothing to others.
+            format!(
+                "Linux {}",
+                host["kernel"]
+                    .as_str()
+                    .and_then(|kernel| kernel.split('-').next())
+                    .unwrap_or_default()
+            ),
             format!(
                 "programs built for {}",
                 run["programs"].as_str().unwrap_or_default()
@@ -264,11 +271,7 @@ fn suite(summary: &Value) -> &str {
 }
 
 fn number(value: &Value) -> String {
-    match value.as_f64() {
-        None => "–".to_owned(),
-        Some(number) if (number - number.round()).abs() < 1e-9 => format!("{number:.0}"),
-        Some(number) => format!("{number:.2}"),
-    }
+    value.as_f64().map_or_else(|| "–".to_owned(), shortened)
 }
 
 /// The page with a new capture before those that are there.

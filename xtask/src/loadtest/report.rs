@@ -160,10 +160,12 @@ pub(super) fn scenarios(summary: &Value) -> impl Iterator<Item = &Value> {
     summary["scenarios"].as_array().into_iter().flatten()
 }
 
-/// Whole numbers without a fraction, others with two digits of it.
-fn shortened(value: f64) -> String {
+/// Whole numbers without a fraction, others with two digits of it, and shares of less than a tenth with four.
+pub(super) fn shortened(value: f64) -> String {
     if (value - value.round()).abs() < 1e-9 {
         format!("{value:.0}")
+    } else if value.abs() < 0.1 {
+        format!("{value:.4}")
     } else {
         format!("{value:.2}")
     }
