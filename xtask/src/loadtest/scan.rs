@@ -107,7 +107,7 @@ fn measure(world: &mut World, certificates: i64) -> Result<Size> {
             &["loop=\"renewalCheck\""],
         ),
         statements: statements.transpose()?,
-        transactions: SCAN.iter().filter_map(|name| commits.get(*name)).sum(),
+        transactions,
         resident_kib,
         enqueued,
     })
